@@ -1,0 +1,153 @@
+# torc -- detect, build, test, install. `make help` lists the targets.
+#
+#   build/lib   libtorc.so, libtorc.a           from core/ comm/ allreduce/
+#   build/bin   torcrun, and a program an example
+#   build/test  a program a file of tests/
+#
+# Variables: BUILD=dir  CC=compiler  CFLAGS=...  SAN=address|undefined|thread  T=name (one test)  PREFIX, DESTDIR
+
+BUILD   ?= build
+CC      ?= gcc
+PREFIX  ?= /usr/local
+CFLAGS  ?= -O3 -g
+SAN     ?=
+ifneq ($(SAN),)
+override BUILD := $(BUILD)/$(SAN)
+sanitize := -fsanitize=$(SAN) -fno-omit-frame-pointer
+endif
+
+# ---- libraries: scripts/packages says why each ----
+
+mpi_flags := $(shell mpicc --showme:compile 2>/dev/null)
+mpi_libs  := $(shell mpicc --showme:link 2>/dev/null)
+libs      := -ldnnl -lhwloc -ljansson -lz $(mpi_libs) -lmvec -lm -lpthread
+
+# -fno-math-errno and -fno-trapping-math let loops with exp and sqrt become vector code and keep NaN and
+# infinity as they are; -ffast-math would not.
+flags := -std=gnu11 $(CFLAGS) -fno-math-errno -fno-trapping-math -fopenmp -fPIC -fvisibility=hidden \
+         -Wall -Wextra -Werror=implicit-function-declaration -I. $(sanitize) -MMD -MP
+
+# ---- what is built from what ----
+
+core_sources    := $(wildcard core/*.c core/ops/*.c core/cpu/*.c core/nn/*.c core/optim/*.c core/data/*.c core/io/*.c)
+simd_sources    := $(wildcard core/cpu/simd/*.c)
+comm_sources    := $(wildcard comm/*.c)
+reduce_sources  := $(filter-out allreduce/bench.c,$(wildcard allreduce/*.c))
+library_sources := $(core_sources) $(comm_sources) $(reduce_sources)
+simd_levels     := v2 v3 v4
+library_objects := $(library_sources:%.c=$(BUILD)/obj/%.o) \
+                   $(foreach l,$(simd_levels),$(simd_sources:%.c=$(BUILD)/obj/%.$(l).o))
+launcher_objects := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard launcher/*.c) core/base.c)
+example_objects  := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard examples/common/*.c))
+examples := $(patsubst examples/%.c,$(BUILD)/bin/%,$(wildcard examples/*.c))
+test_support := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/test_%,$(wildcard tests/*.c)))
+tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(wildcard tests/test_*.c))
+
+.PHONY: all lib test check-includes fuzz bench-peer install uninstall clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: lib $(if $(wildcard launcher/*.c),$(BUILD)/bin/torcrun) $(examples) check-includes
+lib: $(BUILD)/lib/libtorc.so $(BUILD)/lib/libtorc.a
+
+# ---- packages: a missing one is a line at the start, not an error in the middle ----
+
+$(BUILD)/packages: scripts/packages
+	@mkdir -p $(@D)
+	@command -v $(CC) >/dev/null || { echo "torc needs a C compiler: install the package gcc"; exit 1; }
+	@grep -v '^#' $< | while read -r package header why; do \
+	    [ "$$header" = - ] || echo "#include <$$header>" | $(CC) $(mpi_flags) -E -o /dev/null - 2>/dev/null || \
+	    { echo "torc needs $$header: install the package $$package (scripts/deps.sh installs all)"; exit 1; }; \
+	done
+	@touch $@
+
+# ---- objects ----
+
+$(BUILD)/obj/comm/%.o: comm/%.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(CC) $(flags) $(mpi_flags) -c $< -o $@
+$(BUILD)/obj/examples/%.o: examples/%.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(CC) $(flags) -Icore -c $< -o $@
+$(BUILD)/obj/%.o: %.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(CC) $(flags) -c $< -o $@
+
+# A file of core/cpu/simd/ is compiled once per instruction set (core/cpu/simd.h).
+simd_v2 := -march=x86-64-v2
+simd_v3 := -march=x86-64-v3
+simd_v4 := -march=x86-64-v4 -mprefer-vector-width=512
+define simd_rule
+$(BUILD)/obj/core/cpu/simd/%.$(1).o: core/cpu/simd/%.c | $(BUILD)/packages
+	@mkdir -p $$(@D)
+	$(CC) $(flags) $(simd_$(1)) -DSIMD_LEVEL=$(1) -c $$< -o $$@
+endef
+$(foreach l,$(simd_levels),$(eval $(call simd_rule,$(l))))
+
+# ---- libraries: nothing but torc_ is visible, in the archive neither ----
+
+$(BUILD)/lib/libtorc.so: $(library_objects)
+	@mkdir -p $(@D)
+	$(CC) -shared -fopenmp $(sanitize) -o $@ $^ $(libs)
+$(BUILD)/lib/libtorc.a: $(library_objects)
+	@mkdir -p $(@D)
+	ld -r -o $(BUILD)/lib/torc.o $^
+	objcopy --localize-hidden $(BUILD)/lib/torc.o
+	rm -f $@ && ar rcs $@ $(BUILD)/lib/torc.o && rm $(BUILD)/lib/torc.o
+
+# ---- programs ----
+
+$(BUILD)/bin/torcrun: $(launcher_objects)
+	@mkdir -p $(@D)
+	$(CC) $(sanitize) -o $@ $^ -lm
+$(BUILD)/bin/%: $(BUILD)/obj/examples/%.o $(example_objects) $(BUILD)/lib/libtorc.so
+	@mkdir -p $(@D)
+	$(CC) -fopenmp $(sanitize) -o $@ $< $(example_objects) -L$(BUILD)/lib -ltorc -Wl,-rpath,'$$ORIGIN/../lib' \
+	    -ljansson -lm
+$(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
+	@mkdir -p $(@D)
+	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
+
+# Tests see the house from the inside: they link its objects.
+$(BUILD)/obj/tests/%.o: tests/%.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(CC) $(flags) $(mpi_flags) -c $< -o $@
+
+# ---- test ----
+
+test: all $(tests)
+	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) tests/run.sh $(if $(T),$(filter %test_$(T),$(tests)),$(tests))
+
+check-includes:
+	@scripts/check_includes.sh
+
+bench-peer: all
+	scripts/bench_peer.sh
+
+# ---- install ----
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install $(BUILD)/bin/torcrun $(DESTDIR)$(PREFIX)/bin
+	install $(BUILD)/lib/libtorc.so $(DESTDIR)$(PREFIX)/lib
+	install -m 644 $(BUILD)/lib/libtorc.a $(DESTDIR)$(PREFIX)/lib
+	install -m 644 core/torc.h $(DESTDIR)$(PREFIX)/include
+	printf 'prefix=%s\nName: torc\nDescription: distributed data-parallel training in C\nVersion: %s\nLibs: -L$${prefix}/lib -ltorc\nLibs.private: %s -fopenmp\nCflags: -I$${prefix}/include\n' \
+	    '$(PREFIX)' "$$(sed -n 's/#define TORC_VERSION "\(.*\)"/\1/p' core/torc.h)" '$(libs)' \
+	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/torc.pc
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/torcrun lib/libtorc.so lib/libtorc.a include/torc.h lib/pkgconfig/torc.pc)
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo 'make                      the library, torcrun and the examples, into build/'
+	@echo 'make test [T=name]        all tests, or tests/test_NAME.c alone'
+	@echo 'make SAN=address test     the same under a sanitizer (address, undefined, thread), into build/SAN'
+	@echo 'make fuzz                 60 seconds of fuzzing for each file reader (needs clang)'
+	@echo 'make bench-peer           the workloads side by side with PyTorch (PYTHON= leads to it)'
+	@echo 'make install PREFIX= DESTDIR=    torcrun, the library, torc.h, torc.pc'
+	@echo 'make uninstall, make clean, make check-includes'
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
