@@ -1,0 +1,296 @@
+/*
+ * channel_norm -- what batch norm needs: statistics of each channel, and y = xhat w + b (Ioffe,
+ * Szegedy 2015).
+ *
+ *     xhat = (x - mean) rstd      rstd = 1 / sqrt(var + eps)      dw = sum g xhat     db = sum g
+ *     dx = w rstd (g - mean(g) - xhat mean(g xhat))     where mean and var came from x itself
+ *     dx = w rstd g                                     where they were given
+ *
+ * Three sums over all of a channel are needed, and all are one: with shifts s and t
+ *
+ *     plain = sum (a - s)      crossed = sum (a - s) (b - t)
+ *
+ *     a, s = x, 0              plain: M mean
+ *     a, s = b, t = x, mean    crossed: M var (plain is what rounding left, and corrects it)
+ *     a, s, b, t = g, 0, x, mean    plain: db    crossed: dw / rstd
+ *
+ *     channels last   rows of C numbers: [N H W, C], also [N, C]; rows are cut into parts that are
+ *                     summed apart and added in order
+ *     channels first  planes of H W numbers, N for each channel; one channel is one thread's
+ *
+ * Either way the same bits come out on any number of threads.
+ */
+#ifndef T
+#include "core/cpu/scratch.h"
+#include "core/cpu/simd/rows.h"
+
+#define PARTS 64     /* at most */
+#define PART_ROWS 64 /* at least; also how many numbers are added in T, before they go to double \
+                      */
+#define CHANNELS 256 /* at a time */
+
+typedef struct image { /* element (n, c, p) at n * step + c * channel + p * place */
+    int64_t images, channels, places;
+    int64_t step, channel, place;
+    bool channels_last;
+} image;
+
+static image image_of(const tensor *x)
+{
+    image i = {.images = x->shape[0], .channels = x->shape[1], .places = 1, .place = 1};
+    for (int d = 2; d < x->ndim; d++)
+        i.places *= x->shape[d];
+    i.step = i.channels * i.places;
+    i.channels_last = x->ndim == 2 || i.places == 1 || (x->stride[1] == 1 && i.channels > 1);
+    i.channel = i.channels_last ? 1 : i.places;
+    i.place = i.channels_last ? i.channels : 1;
+    return i;
+}
+
+/* The number of rows in a part; depends on the shape alone. */
+static int64_t part_rows(const image *i)
+{
+    return max_i64(PART_ROWS, part_count(i->images * i->places, PARTS));
+}
+
+#define T float
+#define F(name) name##_f32
+#include "core/cpu/simd/channel_norm.c"
+#define T double
+#define F(name) name##_f64
+#include "core/cpu/simd/channel_norm.c"
+
+static void *data_or_null(const tensor *t)
+{
+    return t ? tensor_data(t) : NULL;
+}
+
+void SIMD(cpu_channel_stats)(tensor *mean, tensor *var, const tensor *x)
+{
+    image i = image_of(x);
+    if (x->dtype == TORC_F64)
+        channel_stats_f64(tensor_data(mean), tensor_data(var), tensor_data(x), &i);
+    else
+        channel_stats_f32(tensor_data(mean), tensor_data(var), tensor_data(x), &i);
+}
+
+void SIMD(cpu_channel_norm)(tensor *out, const tensor *x, const tensor *mean, const tensor *var,
+                            const tensor *w, const tensor *b, double eps)
+{
+    image i = image_of(x);
+    if (x->dtype == TORC_F64)
+        channel_norm_f64(tensor_data(out), tensor_data(x), tensor_data(mean), tensor_data(var),
+                         data_or_null(w), data_or_null(b), eps, &i);
+    else
+        channel_norm_f32(tensor_data(out), tensor_data(x), tensor_data(mean), tensor_data(var),
+                         data_or_null(w), data_or_null(b), eps, &i);
+}
+
+void SIMD(cpu_channel_norm_grad)(sink dx, sink dw, sink db, const tensor *g, const tensor *x,
+                                 const tensor *mean, const tensor *var, const tensor *w, double eps,
+                                 bool batch)
+{
+    image i = image_of(x);
+    if (x->dtype == TORC_F64)
+        channel_norm_grad_f64(dx, dw, db, tensor_data(g), tensor_data(x), tensor_data(mean),
+                              tensor_data(var), data_or_null(w), eps, batch, &i);
+    else
+        channel_norm_grad_f32(dx, dw, db, tensor_data(g), tensor_data(x), tensor_data(mean),
+                              tensor_data(var), data_or_null(w), eps, batch, &i);
+}
+
+#else
+
+typedef struct F(operands) {
+    const T *a, *b;
+    const double *a_shift, *b_shift; /* a number a channel */
+} F(operands);
+
+/* Some rows of n <= CHANNELS neighbouring channels from `channel` on, added to the sums. */
+static void F(sum_rows)(const F(operands) * o, const image *i, part rows, int64_t channel,
+                        int64_t n, double *plain, double *crossed)
+{
+    T s[CHANNELS], t[CHANNELS], sum[CHANNELS], dot[CHANNELS];
+    for (int64_t c = 0; c < n; c++) {
+        s[c] = (T)o->a_shift[channel + c];
+        t[c] = (T)o->b_shift[channel + c];
+    }
+    for (int64_t done = 0; done < rows.n; done += PART_ROWS) {
+        memset(sum, 0, sizeof sum);
+        memset(dot, 0, sizeof dot);
+        for (int64_t row = done; row < min_i64(rows.n, done + PART_ROWS); row++) {
+            int64_t at = (rows.first + row) * i->channels + channel;
+#pragma omp simd
+            for (int64_t c = 0; c < n; c++) {
+                T a = o->a[at + c] - s[c];
+                sum[c] += a;
+                dot[c] += a * (o->b[at + c] - t[c]);
+            }
+        }
+        for (int64_t c = 0; c < n; c++) {
+            plain[c] += sum[c];
+            crossed[c] += dot[c];
+        }
+    }
+}
+
+/* sums [2, C]: plain, then crossed. */
+static void F(sum_channels_last)(const F(operands) * o, const image *i, double *sums)
+{
+    int64_t rows = i->images * i->places, size = part_rows(i), count = part_count(rows, size);
+    int64_t channels = i->channels;
+    double *parts = sums + 2 * channels;
+    memset(sums, 0, (size_t)((count + 1) * 2 * channels) * sizeof *sums);
+#pragma omp parallel for schedule(static) if (parallel_worth(rows * channels * (int64_t)sizeof(T)))
+    for (int64_t index = 0; index < count; index++) {
+        double *mine = parts + index * 2 * channels;
+        for (int64_t c = 0; c < channels; c += CHANNELS)
+            F(sum_rows)
+            (o, i, part_of(rows, size, index), c, min_i64(CHANNELS, channels - c), mine + c,
+             mine + channels + c);
+    }
+    for (int64_t index = 0; index < count; index++)
+        for (int64_t c = 0; c < 2 * channels; c++)
+            sums[c] += parts[index * 2 * channels + c];
+}
+
+static void F(sum_plane)(const F(operands) * o, int64_t at, int64_t n, int64_t channel,
+                         double *plain, double *crossed)
+{
+    T s = (T)o->a_shift[channel], t = (T)o->b_shift[channel];
+    for (int64_t first = 0; first < n; first += ROW_STRETCH) {
+        int64_t last = min_i64(n, first + ROW_STRETCH);
+        T sum = 0, dot = 0;
+#pragma omp simd reduction(+ : sum, dot)
+        for (int64_t p = first; p < last; p++) {
+            T a = o->a[at + p] - s;
+            sum += a;
+            dot += a * (o->b[at + p] - t);
+        }
+        *plain += sum;
+        *crossed += dot;
+    }
+}
+
+static void F(sum_channels_first)(const F(operands) * o, const image *i, double *sums)
+{
+    int64_t channels = i->channels;
+    memset(sums, 0, (size_t)(2 * channels) * sizeof *sums);
+#pragma omp parallel for schedule( \
+    static) if (parallel_worth(i->images * i->step * (int64_t)sizeof(T)))
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t n = 0; n < i->images; n++)
+            F(sum_plane)
+            (o, n * i->step + c * i->channel, i->places, c, &sums[c], &sums[channels + c]);
+}
+
+/* Room for the sums and their parts, and behind it for 4 rows of C numbers. */
+static double *F(sums_for)(const image *i)
+{
+    int64_t count = i->channels_last ? part_count(i->images * i->places, part_rows(i)) : 0;
+    return scratch(SCRATCH_PARTS, (size_t)((count + 1) * 2 * i->channels) * sizeof(double));
+}
+
+static void F(sum)(const F(operands) * o, const image *i, double *sums)
+{
+    (i->channels_last ? F(sum_channels_last) : F(sum_channels_first))(o, i, sums);
+}
+
+static void F(channel_stats)(T *mean, T *var, const T *x, const image *i)
+{
+    int64_t channels = i->channels;
+    double *sums = F(sums_for)(i),
+           *shift = scratch(SCRATCH_OTHER, (size_t)channels * sizeof *shift);
+    double count = (double)max_i64(i->images * i->places, 1);
+    memset(shift, 0, (size_t)channels * sizeof *shift);
+    F(sum)(&(F(operands)){x, x, shift, shift}, i, sums);
+    for (int64_t c = 0; c < channels; c++) {
+        mean[c] = (T)(sums[c] / count);
+        shift[c] = mean[c];
+    }
+    F(sum)(&(F(operands)){x, x, shift, shift}, i, sums);
+    for (int64_t c = 0; c < channels; c++) {
+        double left = sums[c] / count;
+        var[c] = (T)(sums[channels + c] / count - left * left);
+    }
+}
+
+/* out (+)= g * along_g[c] + x * along_x[c] + constant[c], g NULL for none. */
+static void F(combine)(T *out, bool add, const T *g, const T *x, const T *along_g, const T *along_x,
+                       const T *constant, const image *i)
+{
+    int64_t runs = i->channels_last ? i->images * i->places : i->images * i->channels;
+    int64_t run = i->channels_last ? i->channels : i->places;
+    T keep = add;
+#pragma omp parallel for schedule(static) if (parallel_worth(runs * run * 2 * (int64_t)sizeof(T)))
+    for (int64_t r = 0; r < runs; r++) {
+        T *to = out + r * run;
+        const T *from = x + r * run, *grad = g ? g + r * run : from;
+        int64_t c = r % i->channels;
+        if (i->channels_last)
+#pragma omp simd
+            for (int64_t k = 0; k < run; k++)
+                to[k] = (keep != 0 ? to[k] : 0) + grad[k] * along_g[k] + from[k] * along_x[k] +
+                        constant[k];
+        else
+#pragma omp simd
+            for (int64_t k = 0; k < run; k++)
+                to[k] = (keep != 0 ? to[k] : 0) + grad[k] * along_g[c] + from[k] * along_x[c] +
+                        constant[c];
+    }
+}
+
+/* Three rows of C factors for combine(). */
+static T *F(factors)(const image *i)
+{
+    return scratch(SCRATCH_WEIGHTS, (size_t)(3 * i->channels) * sizeof(T));
+}
+
+static void F(channel_norm)(T *out, const T *x, const T *mean, const T *var, const T *w, const T *b,
+                            double eps, const image *i)
+{
+    int64_t channels = i->channels;
+    T *none = F(factors)(i), *slope = none + channels, *constant = slope + channels;
+    for (int64_t c = 0; c < channels; c++) {
+        double factor = (w ? w[c] : 1) / sqrt(var[c] + eps);
+        none[c] = 0;
+        slope[c] = (T)factor;
+        constant[c] = (T)((b ? b[c] : 0) - mean[c] * factor);
+    }
+    F(combine)(out, false, NULL, x, none, slope, constant, i);
+}
+
+static void F(give)(sink out, const double *sums, const T *var, double eps, int64_t channels)
+{
+    T *to = out.t ? tensor_data(out.t) : NULL;
+    for (int64_t c = 0; to && c < channels; c++)
+        to[c] = (T)((out.add ? to[c] : 0) + sums[c] * (var ? 1 / sqrt(var[c] + eps) : 1));
+}
+
+static void F(channel_norm_grad)(sink dx, sink dw, sink db, const T *g, const T *x, const T *mean,
+                                 const T *var, const T *w, double eps, bool batch, const image *i)
+{
+    int64_t channels = i->channels;
+    double *sums = F(sums_for)(i), *shift = scratch(SCRATCH_OTHER, (size_t)(2 * channels) * 8);
+    double count = (double)max_i64(i->images * i->places, 1);
+    T *along_g = F(factors)(i), *along_x = along_g + channels, *constant = along_x + channels;
+    memset(shift, 0, (size_t)channels * sizeof *shift);
+    for (int64_t c = 0; c < channels; c++)
+        shift[channels + c] = mean[c];
+    F(sum)(&(F(operands)){g, x, shift, shift + channels}, i, sums);
+    F(give)(db, sums, NULL, eps, channels);
+    F(give)(dw, sums + channels, var, eps, channels);
+    for (int64_t c = 0; c < channels; c++) {
+        double rstd = 1 / sqrt(var[c] + eps), slope = (w ? w[c] : 1) * rstd;
+        double tilt = batch ? -slope * rstd * rstd * sums[channels + c] / count : 0;
+        along_g[c] = (T)slope;
+        along_x[c] = (T)tilt;
+        constant[c] = (T)(batch ? -slope * sums[c] / count - tilt * mean[c] : 0);
+    }
+    if (dx.t)
+        F(combine)(tensor_data(dx.t), dx.add, g, x, along_g, along_x, constant, i);
+}
+
+#undef T
+#undef F
+#endif

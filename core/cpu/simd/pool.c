@@ -1,0 +1,263 @@
+/*
+ * pool -- the largest or the mean of each window of an image, and their gradients.
+ *
+ *     one output place, all channels:      window (kernel 2, at a corner with padding 1)
+ *
+ *         best [c c c c c c c c ...]            . .      . padding: never wins, but counts in a
+ * mean from  x[row][column][c ...]           . x
+ *
+ * Images are walked place by place, and at each place over the channels: with channels last (NHWC)
+ * that is along memory, in vectors. NCHW works by the same loops with a larger step. Threads share
+ * the images in the gradient, where windows overlap, and rows of output in the other direction; the
+ * order of every sum is that of the loops, so any number of threads gives the same bits.
+ */
+#ifndef T
+#include "core/cpu/simd/rows.h"
+
+#define CHANNELS 64 /* at a time: in a few registers */
+
+typedef struct picture { /* element (n, c, row, column), in elements */
+    int64_t images, channels, height, width;
+    int64_t image, channel, row, column;
+} picture;
+
+static picture picture_of(const tensor *t)
+{
+    return (picture){t->shape[0],  t->shape[1],  t->shape[2],  t->shape[3],
+                     t->stride[0], t->stride[1], t->stride[2], t->stride[3]};
+}
+
+/* The cells k of a window at output place i that lie inside 0 .. size - 1, along one direction. */
+static part inside(int64_t i, int64_t size, window how)
+{
+    int64_t start = i * how.stride - how.padding;
+    int64_t first = max_i64(0, -start), last = min_i64(how.kernel, size - start);
+    return (part){first, max_i64(0, last - first)};
+}
+
+#define T float
+#define I int32_t
+#define F(name) name##_f32
+#include "core/cpu/simd/pool.c"
+#define T double
+#define I int64_t
+#define F(name) name##_f64
+#include "core/cpu/simd/pool.c"
+
+void SIMD(cpu_max_pool2d)(tensor *out, tensor *at, const tensor *x, window how)
+{
+    picture from = picture_of(x), to = picture_of(out);
+    if (x->dtype == TORC_F64)
+        max_pool_f64(tensor_data(out), tensor_data(at), tensor_data(x), &to, &from, how);
+    else
+        max_pool_f32(tensor_data(out), tensor_data(at), tensor_data(x), &to, &from, how);
+}
+
+void SIMD(cpu_max_pool2d_grad)(sink dx, const tensor *g, const tensor *at, window how)
+{
+    if (!dx.t)
+        return;
+    picture to = picture_of(dx.t), from = picture_of(g), places = picture_of(at);
+    if (g->dtype == TORC_F64)
+        pool_grad_f64(tensor_data(dx.t), dx.add, tensor_data(g), tensor_data(at), &to, &from,
+                      &places, how);
+    else
+        pool_grad_f32(tensor_data(dx.t), dx.add, tensor_data(g), tensor_data(at), &to, &from,
+                      &places, how);
+}
+
+void SIMD(cpu_avg_pool2d)(tensor *out, const tensor *x, window how)
+{
+    picture from = picture_of(x), to = picture_of(out);
+    if (x->dtype == TORC_F64)
+        avg_pool_f64(tensor_data(out), tensor_data(x), &to, &from, how);
+    else
+        avg_pool_f32(tensor_data(out), tensor_data(x), &to, &from, how);
+}
+
+void SIMD(cpu_avg_pool2d_grad)(sink dx, const tensor *g, window how)
+{
+    if (!dx.t)
+        return;
+    picture to = picture_of(dx.t), from = picture_of(g);
+    if (g->dtype == TORC_F64)
+        pool_grad_f64(tensor_data(dx.t), dx.add, tensor_data(g), NULL, &to, &from, &from, how);
+    else
+        pool_grad_f32(tensor_data(dx.t), dx.add, tensor_data(g), NULL, &to, &from, &from, how);
+}
+
+#else
+
+typedef struct F(window_max) {
+    T best[CHANNELS];
+    I cell[CHANNELS]; /* as wide as T: one mask serves both */
+} F(window_max);
+
+/* One cell against the best so far; n channels. A NaN wins, and is never beaten again. */
+static inline void F(meet)(F(window_max) * w, const T *x, int64_t step, int64_t n, I cell)
+{
+    T *best = w->best;
+    I *cells = w->cell;
+#pragma omp simd
+    for (int64_t c = 0; c < n; c++) {
+        T value = x[c * step];
+        I wins = !(value <= best[c]) & (best[c] == best[c]);
+        best[c] = wins ? value : best[c];
+        cells[c] = wins ? cell : cells[c];
+    }
+}
+
+/* The window of one output place, n channels from x's channel 0. Its first cell inside always
+ * stands, also where all are -inf. */
+static inline void F(find_max)(F(window_max) * w, const T *x, const picture *from, int64_t step,
+                               int64_t n, part rows, part columns, int kernel)
+{
+    I first = (I)(rows.first * kernel + columns.first);
+    const T *start = x + rows.first * from->row + columns.first * from->column;
+    for (int64_t c = 0; c < n; c++) {
+        w->best[c] = start[c * step];
+        w->cell[c] = first;
+    }
+    for (int64_t i = rows.first; i < rows.first + rows.n; i++)
+        for (int64_t j = columns.first; j < columns.first + columns.n; j++)
+            F(meet)(w, x + i * from->row + j * from->column, step, n, (I)(i * kernel + j));
+}
+
+static inline void F(max_pool_place)(T *out, uint8_t *at, const T *x, const picture *to,
+                                     const picture *from, part rows, part columns, int kernel)
+{
+    for (int64_t first = 0; first < to->channels; first += CHANNELS) {
+        F(window_max) w;
+        int64_t n = min_i64(CHANNELS, to->channels - first);
+        const T *start = x + first * from->channel;
+        if (from->channel == 1) /* the constant makes vector loads */
+            F(find_max)(&w, start, from, 1, n, rows, columns, kernel);
+        else
+            F(find_max)(&w, start, from, from->channel, n, rows, columns, kernel);
+        for (int64_t c = 0; c < n; c++) {
+            out[(first + c) * to->channel] = w.best[c];
+            at[(first + c) * to->channel] = (uint8_t)w.cell[c];
+        }
+    }
+}
+
+static void F(max_pool)(T *out, uint8_t *at, const T *x, const picture *to, const picture *from,
+                        window how)
+{
+    int64_t work = to->images * to->channels * to->height * to->width * how.kernel * how.kernel;
+#pragma omp parallel for collapse(2) schedule(static) if (parallel_worth(work * 2))
+    for (int64_t n = 0; n < to->images; n++)
+        for (int64_t i = 0; i < to->height; i++)
+            for (int64_t j = 0; j < to->width; j++) {
+                int64_t place = n * to->image + i * to->row + j * to->column;
+                int64_t row = i * how.stride - how.padding, column = j * how.stride - how.padding;
+                F(max_pool_place)
+                (out + place, at + place,
+                 x + n * from->image + row * from->row + column * from->column, to, from,
+                 inside(i, from->height, how), inside(j, from->width, how), how.kernel);
+            }
+}
+
+static void F(avg_pool_place)(T *out, const T *x, const picture *to, const picture *from, part rows,
+                              part columns, T factor)
+{
+    for (int64_t first = 0; first < to->channels; first += CHANNELS) {
+        int64_t n = min_i64(CHANNELS, to->channels - first);
+        T sum[CHANNELS] = {0};
+        for (int64_t i = rows.first; i < rows.first + rows.n; i++)
+            for (int64_t j = columns.first; j < columns.first + columns.n; j++) {
+                const T *cell = x + i * from->row + j * from->column + first * from->channel;
+#pragma omp simd
+                for (int64_t c = 0; c < n; c++)
+                    sum[c] += cell[c * from->channel];
+            }
+        for (int64_t c = 0; c < n; c++)
+            out[(first + c) * to->channel] = sum[c] * factor;
+    }
+}
+
+static void F(avg_pool)(T *out, const T *x, const picture *to, const picture *from, window how)
+{
+    int64_t work = to->images * to->channels * to->height * to->width * how.kernel * how.kernel;
+    T factor = (T)1 / (T)(how.kernel * how.kernel);
+#pragma omp parallel for collapse(2) schedule(static) if (parallel_worth(work * 2))
+    for (int64_t n = 0; n < to->images; n++)
+        for (int64_t i = 0; i < to->height; i++)
+            for (int64_t j = 0; j < to->width; j++) {
+                int64_t row = i * how.stride - how.padding, column = j * how.stride - how.padding;
+                F(avg_pool_place)
+                (out + n * to->image + i * to->row + j * to->column,
+                 x + n * from->image + row * from->row + column * from->column, to, from,
+                 inside(i, from->height, how), inside(j, from->width, how), factor);
+            }
+}
+
+/* ---- gradients ---- */
+
+/* dx of one cell += g where the cell was the largest, or g * factor where at is NULL. */
+static inline void F(give)(T *dx, int64_t dx_step, const T *g, int64_t g_step, const uint8_t *at,
+                           int64_t at_step, int64_t channels, int cell, T factor)
+{
+    if (at)
+#pragma omp simd
+        for (int64_t c = 0; c < channels; c++)
+            dx[c * dx_step] += at[c * at_step] == cell ? g[c * g_step] : 0;
+    else
+#pragma omp simd
+        for (int64_t c = 0; c < channels; c++)
+            dx[c * dx_step] += g[c * g_step] * factor;
+}
+
+static void F(clear_image)(T *dx, const picture *to)
+{
+    for (int64_t i = 0; i < to->height; i++)
+        for (int64_t j = 0; j < to->width; j++)
+            for (int64_t c = 0; c < to->channels; c++)
+                dx[i * to->row + j * to->column + c * to->channel] = 0;
+}
+
+/* One output place of one image. */
+static void F(place_grad)(T *dx, const T *g, const uint8_t *at, const picture *to,
+                          const picture *from, const picture *places, part rows, part columns,
+                          int kernel)
+{
+    T factor = (T)1 / (T)(kernel * kernel);
+    bool vectors = to->channel == 1 && from->channel == 1 && places->channel == 1;
+    for (int64_t i = rows.first; i < rows.first + rows.n; i++)
+        for (int64_t j = columns.first; j < columns.first + columns.n; j++) {
+            T *cell = dx + i * to->row + j * to->column;
+            if (vectors)
+                F(give)(cell, 1, g, 1, at, 1, to->channels, (int)(i * kernel + j), factor);
+            else
+                F(give)
+                (cell, to->channel, g, from->channel, at, places->channel, to->channels,
+                 (int)(i * kernel + j), factor);
+        }
+}
+
+static void F(pool_grad)(T *dx, bool add, const T *g, const uint8_t *at, const picture *to,
+                         const picture *from, const picture *places, window how)
+{
+    int64_t work =
+        from->images * from->channels * from->height * from->width * how.kernel * how.kernel;
+#pragma omp parallel for schedule(static) if (parallel_worth(work * 2))
+    for (int64_t n = 0; n < to->images; n++) {
+        T *image = dx + n * to->image;
+        if (!add)
+            F(clear_image)(image, to);
+        for (int64_t i = 0; i < from->height; i++)
+            for (int64_t j = 0; j < from->width; j++) {
+                int64_t row = i * how.stride - how.padding, column = j * how.stride - how.padding;
+                int64_t place = n * places->image + i * places->row + j * places->column;
+                F(place_grad)
+                (image + row * to->row + column * to->column,
+                 g + n * from->image + i * from->row + j * from->column, at ? at + place : NULL, to,
+                 from, places, inside(i, to->height, how), inside(j, to->width, how), how.kernel);
+            }
+    }
+}
+
+#undef T
+#undef I
+#undef F
+#endif

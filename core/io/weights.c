@@ -1,0 +1,92 @@
+/* weights -- a module's parameters and buffers to and from safetensors. */
+#include "core/io/safetensors.h"
+#include "core/nn/module.h"
+#include "core/ops/ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static torc_shape shape_of(const tensor *t)
+{
+    torc_shape shape = {.ndim = t->ndim};
+    memcpy(shape.dim, t->shape, (size_t)t->ndim * sizeof *t->shape);
+    return shape;
+}
+
+/* Only rank 0 writes: the replicas are equal. */
+torc_status torc_try_save(torc_module *net, const char *path)
+{
+    if (base_world()->rank != 0)
+        return TORC_OK;
+    const call c = {{0}, "torc_save"};
+    int64_t count;
+    const module_item *items = module_items(net, &count);
+    saved_tensor *out = base_alloc((size_t)count, sizeof *out);
+    for (int64_t i = 0; i < count; i++) {
+        tensor *t = items[i].t;
+        size_t bytes = (size_t)tensor_numel(t) * tensor_item_size(t);
+        void *values = base_alloc(bytes, 1);
+        tensor_read(&c, t, t->dtype, values);
+        out[i] = (saved_tensor){(char *)items[i].name, t->dtype, shape_of(t), values, bytes};
+    }
+    torc_status s = safetensors_write(path, out, count);
+    for (int64_t i = 0; i < count; i++)
+        free((void *)out[i].data);
+    free(out);
+    return s;
+}
+
+/* Every name, dtype and shape, before the first value is touched. */
+static torc_status check(const saved_file *f, const char *path, const module_item *items,
+                         int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const tensor *t = items[i].t;
+        const saved_tensor *saved = safetensors_find(f, items[i].name);
+        if (!saved)
+            return fail(TORC_ERR_MISMATCH, "%s: has no \"%s\", which the network needs", path,
+                        items[i].name);
+        torc_shape shape = shape_of(t);
+        if (saved->dtype != t->dtype || saved->shape.ndim != shape.ndim ||
+            memcmp(saved->shape.dim, shape.dim, (size_t)shape.ndim * sizeof *shape.dim))
+            return fail(TORC_ERR_MISMATCH, "%s: expected %s %s for \"%s\", found %s %s", path,
+                        torc_dtype_name(t->dtype), tensor_shape_text(t), items[i].name,
+                        torc_dtype_name(saved->dtype),
+                        shape_text(saved->shape.ndim, saved->shape.dim));
+    }
+    for (int64_t k = 0; k < f->count && f->count != count; k++) {
+        int64_t i = 0;
+        while (i < count && strcmp(items[i].name, f->tensors[k].name))
+            i++;
+        if (i == count)
+            return fail(TORC_ERR_MISMATCH, "%s: has \"%s\", which the network does not know", path,
+                        f->tensors[k].name);
+    }
+    return TORC_OK;
+}
+
+torc_status torc_try_load(torc_module *net, const char *path)
+{
+    const call c = {{0}, "torc_load"};
+    saved_file f;
+    torc_status s = safetensors_open(path, &f);
+    if (s != TORC_OK)
+        return s;
+    int64_t count;
+    const module_item *items = module_items(net, &count);
+    s = check(&f, path, items, count);
+    for (int64_t i = 0; s == TORC_OK && i < count; i++)
+        tensor_write(&c, items[i].t, items[i].t->dtype, safetensors_find(&f, items[i].name)->data);
+    safetensors_close(&f);
+    return s;
+}
+
+void torc_save(torc_site at, torc_module *net, const char *path)
+{
+    die_unless_ok(at, __func__, torc_try_save(net, path));
+}
+
+void torc_load(torc_site at, torc_module *net, const char *path)
+{
+    die_unless_ok(at, __func__, torc_try_load(net, path));
+}

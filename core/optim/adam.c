@@ -1,0 +1,48 @@
+/*
+ * adam -- Adam (Kingma & Ba 2015, algorithm 1) and AdamW (Loshchilov & Hutter 2019, algorithm 2),
+ * as in torch.optim:
+ *
+ *     Adam   g += wd p             AdamW   p -= lr wd p
+ *     m = b1 m + (1 - b1) g        v = b2 v + (1 - b2) g^2
+ *     p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+ */
+#include "core/optim/optimizer.h"
+
+#include <math.h>
+
+static void update(torc_optimizer *o, const stretch *s, int64_t n)
+{
+    adam_step step = o->adam;
+    step.lr = o->lr;
+    step.bias1 = 1 - pow(step.beta1, (double)o->steps);
+    step.bias2 = 1 - pow(step.beta2, (double)o->steps);
+    kernels_here()->adam(s, n, step);
+}
+
+static torc_optimizer *adam_new(const call *c, torc_module *net, torc_adam_options o,
+                                bool decoupled)
+{
+    adam_step step = {.beta1 = option_or(o.beta1, 0.9f),
+                      .beta2 = option_or(o.beta2, 0.999f),
+                      .eps = option_or(o.eps, 1e-8f),
+                      .weight_decay = option_or(o.weight_decay, decoupled ? 0.01f : 0),
+                      .decoupled = decoupled};
+    optimizer_check(c, "beta1", step.beta1, 0, 1);
+    optimizer_check(c, "beta2", step.beta2, 0, 1);
+    optimizer_check(c, "eps", step.eps, 0, 1e6f);
+    optimizer_check(c, "weight_decay", step.weight_decay, 0, 1e6f);
+    torc_optimizer *opt = optimizer_new(c, net, o.lr, 2);
+    opt->update = update;
+    opt->adam = step;
+    return opt;
+}
+
+torc_optimizer *torc_adam(torc_site at, torc_module *net, torc_adam_options o)
+{
+    return adam_new(&(call){at, __func__}, net, o, false);
+}
+
+torc_optimizer *torc_adamw(torc_site at, torc_module *net, torc_adam_options o)
+{
+    return adam_new(&(call){at, __func__}, net, o, true);
+}

@@ -1,0 +1,411 @@
+/*
+ * tape -- see tape.h.
+ *
+ * Nodes live in chunks of memory that are used again after each clearing; the array of their
+ * addresses only grows. So a loop of equal steps records without allocating.
+ */
+#include "core/kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CHUNK (64 * 1024)
+
+typedef struct chunk {
+    struct chunk *next;
+    size_t used, size;
+    _Alignas(16) char memory[];
+} chunk;
+
+static struct {
+    node **nodes;
+    int64_t count, room;
+    chunk *first, *current;
+    int no_grad; /* depth of TORC_NO_GRAD scopes */
+    tape_hook *hooks;
+} tape;
+
+/* ---- recording ---- */
+
+static void *arena_take(size_t bytes)
+{
+    bytes = (bytes + 15) & ~(size_t)15;
+    while (tape.current && tape.current->used + bytes > tape.current->size && tape.current->next)
+        tape.current = tape.current->next;
+    if (!tape.current || tape.current->used + bytes > tape.current->size) {
+        size_t size = bytes > CHUNK ? bytes : CHUNK;
+        chunk *c = base_alloc(1, sizeof *c + size);
+        c->size = size;
+        if (tape.current)
+            tape.current->next = c;
+        else
+            tape.first = c;
+        tape.current = c;
+    }
+    void *memory = tape.current->memory + tape.current->used;
+    tape.current->used += bytes;
+    return memset(memory, 0, bytes);
+}
+
+bool tape_recording(void)
+{
+    return tape.no_grad == 0;
+}
+
+void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs, tensor *const *in,
+                  size_t saved_bytes)
+{
+    bool wanted = false;
+    for (int i = 0; i < inputs; i++)
+        wanted = wanted || in[i]->requires_grad;
+    if (!wanted || !tape_recording())
+        return NULL;
+    node *n = arena_take(sizeof *n + (size_t)inputs * sizeof *in);
+    n->made = *c;
+    n->backward = backward;
+    n->out = tensor_share(out);
+    n->saved = arena_take(saved_bytes ? saved_bytes : 1);
+    n->index = tape.count;
+    n->inputs = inputs;
+    for (int i = 0; i < inputs; i++)
+        n->in[i] = tensor_share(in[i]);
+    if (tape.count == tape.room) {
+        tape.room = tape.room ? 2 * tape.room : 256;
+        tape.nodes = base_grow(tape.nodes, (size_t)tape.room, sizeof *tape.nodes);
+    }
+    tape.nodes[tape.count++] = n;
+    out->maker = n;
+    out->requires_grad = true;
+    return n->saved;
+}
+
+/* What a user kept goes on as a plain value: the history behind it is gone. */
+static void forget_node(node *n)
+{
+    n->out->maker = NULL;
+    n->out->requires_grad = false;
+    for (int i = 0; i < n->inputs; i++)
+        tensor_unshare(n->in[i]);
+    tensor_unshare(n->out);
+}
+
+void torc_tape_clear(torc_site at)
+{
+    while (tape.count > 0)
+        forget_node(tape.nodes[--tape.count]);
+    for (chunk *c = tape.first; c; c = c->next)
+        c->used = 0;
+    tape.current = tape.first;
+    tensor_release_tape(at);
+}
+
+static void leave_no_grad(void *unused)
+{
+    (void)unused;
+    tape.no_grad--;
+}
+
+torc_scope torc_no_grad_enter(void)
+{
+    tape.no_grad++;
+    return (torc_scope){leave_no_grad, NULL, 1};
+}
+
+void torc_scope_leave(torc_scope *scope)
+{
+    if (scope->open)
+        scope->leave(scope->what);
+    scope->open = 0;
+}
+
+/* ---- gradients: given, or written into place ---- */
+
+bool tape_wants(const node *n, int input)
+{
+    return n->in[input]->requires_grad;
+}
+
+static bool is_leaf(const tensor *t)
+{
+    return t->maker == NULL;
+}
+
+static void add_to(tensor *sum, const tensor *g)
+{
+    kernels_here()->elementwise(EW_mul_scalar, sum, 1, &g, 1, 0, true);
+}
+
+/* A gradient is always laid out like its tensor (tensor_create_like), so that a kernel that got the
+ * tensor in some order of dimensions gets the gradient in the same. */
+static bool has_layout_of(const tensor *g, const tensor *t)
+{
+    if (!tensor_is_dense(t))
+        return tensor_is_contiguous(g);
+    for (int i = 0; i < t->ndim; i++)
+        if (t->shape[i] > 1 && g->stride[i] != t->stride[i])
+            return false;
+    return true;
+}
+
+/* May a kernel add to t's gradient in place? Not if others see the same memory, as after `y = x +
+ * f(x)`, where both inputs were handed the same tensor. A leaf's gradient is its own, though it may
+ * be a view of a bucket. */
+static void make_writable(const call *c, tensor *t)
+{
+    if (is_leaf(t) || (t->grad->refs == 1 && t->grad->store->refs == 1))
+        return;
+    tensor *own = tensor_create_like(c, t, t->dtype, OWNER_HOUSE);
+    kernels_here()->copy(own, t->grad);
+    tensor_drop(t->grad);
+    t->grad = own;
+}
+
+static sink sink_of(const call *c, tensor *t)
+{
+    if (!t->grad) {
+        t->grad = tensor_create_like(c, t, t->dtype, OWNER_HOUSE);
+        return (sink){t->grad, false};
+    }
+    bool fresh = t->grad->zero_pending;
+    t->grad->zero_pending = false;
+    if (!fresh)
+        make_writable(c, t);
+    return (sink){t->grad, !fresh};
+}
+
+sink tape_sink(node *n, int input)
+{
+    return tape_wants(n, input) ? sink_of(&n->made, n->in[input]) : (sink){NULL, false};
+}
+
+/* A leaf's gradient has a place of its own, where it stays; everywhere else the first to come is
+ * taken as it is. */
+static void give(const call *c, tensor *t, tensor *g)
+{
+    if (!is_leaf(t) && !t->grad && has_layout_of(g, t)) {
+        t->grad = g;
+        return;
+    }
+    sink s = sink_of(c, t);
+    if (s.add)
+        add_to(s.t, g);
+    else
+        kernels_here()->copy(s.t, g);
+    tensor_drop(g);
+}
+
+void tape_give(node *n, int input, tensor *g)
+{
+    if (tape_wants(n, input))
+        give(&n->made, n->in[input], g);
+    else
+        tensor_drop(g);
+}
+
+void tape_give_summed(node *n, int input, tensor *g)
+{
+    tensor *t = n->in[input];
+    if (!tape_wants(n, input) || tensor_same_shape(t, g)) {
+        tape_give(n, input, g);
+        return;
+    }
+    sink s = tape_sink(n, input);
+    int64_t shape[TORC_MAX_DIMS], stride[TORC_MAX_DIMS];
+    for (int i = 0; i < g->ndim; i++) {
+        int own = i - (g->ndim - t->ndim);
+        shape[i] = own < 0 ? 1 : t->shape[own];
+        stride[i] = own < 0 ? 0 : s.t->stride[own];
+    }
+    tensor *as_wide = tensor_view(&n->made, s.t, g->ndim, shape, stride, s.t->offset, OWNER_HOUSE);
+    kernels_here()->reduce(REDUCE_SUM, as_wide, g, 1, s.add);
+    tensor_drop(as_wide);
+    tensor_drop(g);
+}
+
+void tape_place_gradient(tensor *p, storage *store, int64_t offset)
+{
+    const call c = {p->made, "gradient"};
+    tensor base = *p, *old = p->grad;
+    base.store = store;
+    p->grad = tensor_view(&c, &base, p->ndim, p->shape, p->stride, offset, OWNER_HOUSE);
+    p->grad->zero_pending = !old || old->zero_pending;
+    if (old && !old->zero_pending)
+        kernels_here()->copy(p->grad, old);
+    tensor_drop(old);
+}
+
+/* ---- backward ---- */
+
+static const char *where_text(torc_site s)
+{
+    static char text[256];
+    const char *slash = s.file ? strrchr(s.file, '/') : NULL;
+    snprintf(text, sizeof text, "%s:%d", slash ? slash + 1 : s.file ? s.file : "torc", s.line);
+    return text;
+}
+
+static void refuse_second(const call *c, const node *n)
+{
+    if (n->used.line)
+        call_die(
+            c,
+            "the tape was used up by the backward at %s; a second one needs a second forward pass",
+            where_text(n->used));
+}
+
+/* For every tensor that the loss depends on: how many contributions its gradient will get. */
+static void count_contributions(const call *c, tensor *loss)
+{
+    loss->reached = true;
+    for (int64_t i = loss->maker->index; i >= 0; i--) {
+        node *n = tape.nodes[i];
+        if (!n->out->reached)
+            continue;
+        refuse_second(c, n);
+        for (int j = 0; j < n->inputs; j++) {
+            tensor *t = n->in[j];
+            if (!t->requires_grad)
+                continue;
+            t->reached = true;
+            t->awaited++;
+            if (t->hook)
+                t->hook->armed = true;
+        }
+    }
+}
+
+/* One contribution of each input is in; those that were the last make their parameter ready. */
+static void settle_inputs(node *n)
+{
+    for (int j = 0; j < n->inputs; j++) {
+        tensor *t = n->in[j];
+        if (!t->requires_grad || --t->awaited > 0)
+            continue;
+        if (is_leaf(t))
+            t->reached = false;
+        if (t->hook)
+            t->hook->ready(t->hook, t);
+    }
+}
+
+static void run_node(node *n, torc_site at, bool differentiate)
+{
+    tensor *grad = n->out->grad;
+    n->out->grad = NULL;
+    n->out->reached = false;
+    n->used = at;
+    if (grad && differentiate)
+        n->backward(n, grad);
+    tensor_drop(grad);
+    settle_inputs(n);
+    for (tape_hook *h = tape.hooks; h; h = h->next)
+        if (h->armed)
+            h->poll(h);
+}
+
+/* Tells the hooks that a backward begins; returns the gradient that the loss starts with. */
+static double begin_hooks(const tensor *loss)
+{
+    double weight = isnan(loss->weight) ? 1 : loss->weight, seed = 1;
+    for (tape_hook *h = tape.hooks; h; h = h->next)
+        if (h->armed) {
+            h->begin(h, weight);
+            seed = weight;
+        }
+    return seed;
+}
+
+static void end_hooks(torc_site at)
+{
+    for (tape_hook *h = tape.hooks; h; h = h->next)
+        if (h->armed) {
+            h->armed = false;
+            h->end(h, at);
+        }
+}
+
+void torc_backward(torc_site at, torc_tensor *handle)
+{
+    const call c = {at, __func__};
+    tensor *loss = tensor_of(&c, handle);
+    if (tensor_numel(loss) != 1)
+        call_die(&c, "expected a loss of one element, found %s", tensor_shape_text(loss));
+    if (!loss->requires_grad || !loss->maker)
+        call_die(&c, "the loss depends on nothing that requires a gradient");
+    refuse_second(&c, loss->maker);
+    int64_t newest = loss->maker->index;
+    count_contributions(&c, loss);
+    double seed = begin_hooks(loss);
+    loss->grad = tensor_create_like(&c, loss, loss->dtype, OWNER_HOUSE);
+    kernels_here()->fill(loss->grad, seed);
+    for (int64_t i = newest; i >= 0; i--)
+        if (tape.nodes[i]->out->reached) /* nothing was seen: weight 0 asks for no arithmetic */
+            run_node(tape.nodes[i], at, seed != 0);
+    end_hooks(at);
+}
+
+void tape_attach(tape_hook *h)
+{
+    h->next = tape.hooks;
+    tape.hooks = h;
+}
+
+void tape_detach(tape_hook *h)
+{
+    tape_hook **at = &tape.hooks;
+    while (*at && *at != h)
+        at = &(*at)->next;
+    if (*at)
+        *at = h->next;
+}
+
+/* ---- what a user asks of gradients and weights ---- */
+
+torc_tensor *torc_grad(torc_site at, torc_tensor *handle)
+{
+    const call c = {at, __func__};
+    tensor *t = tensor_of(&c, handle);
+    if (!t->grad)
+        return NULL;
+    tensor_settle(t->grad);
+    return tensor_handle(t->grad);
+}
+
+void torc_zero_grad_of(torc_site at, torc_tensor *handle)
+{
+    const call c = {at, __func__};
+    tensor *t = tensor_of(&c, handle);
+    if (t->grad)
+        t->grad->zero_pending = true;
+}
+
+bool torc_requires_grad(torc_site at, torc_tensor *handle)
+{
+    return tensor_of(&(call){at, __func__}, handle)->requires_grad;
+}
+
+void torc_set_requires_grad(torc_site at, torc_tensor *handle, bool on)
+{
+    const call c = {at, __func__};
+    tensor *t = tensor_of(&c, handle);
+    if (t->maker)
+        call_die(&c, "this tensor is the result of an op; only one that you made can be switched");
+    if (on && !tensor_is_float(t))
+        call_die(&c, "a gradient needs a float dtype, found %s", torc_dtype_name(t->dtype));
+    t->requires_grad = on;
+}
+
+void torc_set_weight(torc_site at, torc_tensor *loss, double weight)
+{
+    const call c = {at, __func__};
+    if (!(weight >= 0) || isinf(weight))
+        call_die(&c, "expected a weight of 0 or more, found %g", weight);
+    tensor_of(&c, loss)->weight = weight;
+}
+
+double torc_weight(torc_site at, torc_tensor *loss)
+{
+    double weight = tensor_of(&(call){at, __func__}, loss)->weight;
+    return isnan(weight) ? 1 : weight;
+}

@@ -1,0 +1,88 @@
+/*
+ * tape -- recording, backward, hooks, clearing.
+ *
+ *     forward    x --matmul--> h --relu--> y --cross_entropy--> loss
+ *     the tape   [ matmul ] [ relu ] [ cross_entropy ]           a node each, oldest first
+ *     backward     <--3--     <--2--     <--1--                  newest first; each gives to its
+ * inputs' gradients
+ *
+ * An op records one node for its one result. torc_backward() first counts, for every tensor that
+ * the loss depends on, how many contributions its gradient will get; then it visits the nodes from
+ * the newest to the oldest. A gradient of an intermediate tensor is freed as soon as its node has
+ * used it. A parameter whose last contribution is in is ready, and its hook is told.
+ *
+ * A gradient arrives in one of two ways: tape_give() hands over a tensor, which becomes the
+ * gradient without a copy when it is the first; tape_sink() lends the gradient's own memory to a
+ * kernel that writes, or adds, straight into it.
+ */
+#ifndef TORC_TAPE_H
+#define TORC_TAPE_H
+
+#include "core/tensor.h"
+
+typedef struct node node;
+/* Differentiates: reads n->in, n->saved and grad (the gradient of n->out), gives to the inputs that
+ * want. */
+typedef void (*tape_backward)(node *n, tensor *grad);
+
+struct node {
+    call made;
+    tape_backward backward;
+    tensor *out;
+    void *saved;    /* what the op noted for its backward; zeroed, of the size it asked for */
+    torc_site used; /* the backward that used the node up; file NULL before */
+    int64_t index;
+    int inputs;
+    tensor *in[];
+};
+
+/* A tensor that backward reads and that is no input (statistics, positions): make it the tape's
+ * with tensor_set_owner(t, OWNER_TAPE). */
+
+/* Records the node if some input requires a gradient and nothing forbids it, and makes out require
+ * one. Returns the zeroed `saved` memory (never NULL when recorded), or NULL when nothing is
+ * recorded. */
+void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs, tensor *const *in,
+                  size_t saved_bytes);
+bool tape_recording(void);
+
+/* ---- for backward functions ---- */
+
+typedef struct sink {
+    tensor *t; /* NULL: nobody wants this gradient */
+    bool add;  /* the kernel adds to what is there, else it overwrites */
+} sink;
+
+bool tape_wants(const node *n, int input);
+/* Memory of input's gradient: dense, laid out like the input. Call it once an input and node, right
+ * before the kernel. */
+sink tape_sink(node *n, int input);
+/* g, of the input's shape, is a contribution; the caller's hold on g passes to the tape (so give
+ * what you created, or tensor_share(grad) to pass the incoming gradient on). */
+void tape_give(node *n, int input, tensor *g);
+/* The same after summing g, of a broadcast shape, down to the input's shape. */
+void tape_give_summed(node *n, int input, tensor *g);
+
+/* ---- the socket: who wants to know when gradients are final ----
+ *
+ * While a hook is attached to a parameter, the memory of its gradient does not move. */
+typedef struct tape_hook {
+    /* A backward begins that concerns this hook; `weight` is the loss's (1 when unknown), and takes
+     * the place of d loss / d loss = 1, so that gradients arrive multiplied by it. */
+    void (*begin)(struct tape_hook *h, double weight);
+    void (*ready)(struct tape_hook *h, tensor *parameter); /* this parameter's gradient is final */
+    void (*poll)(struct tape_hook *h); /* between two nodes: move what is under way */
+    void (*end)(struct tape_hook *h,
+                torc_site at); /* backward is over; afterwards gradients are read */
+    bool armed; /* set by torc_forward() on the hook's module, or by a parameter that the loss
+                   depends on: concerned */
+    struct tape_hook *next;
+} tape_hook;
+
+/* The gradient of p becomes a view of `store` at `offset` (elements); what was accumulated before
+ * is kept. */
+void tape_place_gradient(tensor *p, storage *store, int64_t offset);
+void tape_attach(tape_hook *h);
+void tape_detach(tape_hook *h);
+
+#endif

@@ -1,0 +1,391 @@
+/*
+ * tensor -- see tensor.h.
+ *
+ * Slots come in pages that never move, so a tensor's address is good as long as its life. A slot
+ * that is free keeps the history of its last lives, in runs: a training loop makes the same tensor
+ * at the same line in every step, so one run tells about thousands of lives.
+ */
+#include "core/kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGE 256
+#define RUNS 4
+
+typedef struct life_run { /* lives first .. last were made and ended at these lines */
+    uint32_t first, last;
+    torc_site made, ended;
+} life_run;
+
+typedef struct slot {
+    tensor t;
+    life_run past[RUNS]; /* newest first */
+    int32_t next_free;   /* -1: in use, or the end of the list */
+    bool in_use;
+} slot;
+
+static slot **pages;
+static int32_t page_count, first_free = -1;
+static tensor tape_list = {.prev = &tape_list, .next = &tape_list};
+
+static slot *slot_at(uint32_t index)
+{
+    return &pages[index / PAGE][index % PAGE];
+}
+
+/* ---- handles ---- */
+
+torc_tensor *tensor_handle(const tensor *t)
+{
+    return (torc_tensor *)(uintptr_t)((uint64_t)t->life << 32 | (t->slot + 1));
+}
+
+static bool same_site(torc_site a, torc_site b)
+{
+    return a.line == b.line && a.file == b.file;
+}
+
+static const char *site_text(torc_site s)
+{
+    static char texts[2][256];
+    static int turn;
+    char *text = texts[turn++ % 2];
+    const char *slash = s.file ? strrchr(s.file, '/') : NULL;
+    snprintf(text, sizeof texts[0], "%s:%d", slash ? slash + 1 : s.file ? s.file : "torc", s.line);
+    return text;
+}
+
+static _Noreturn void die_of_stale(const call *c, const slot *s, uint32_t life)
+{
+    for (int i = 0; i < RUNS; i++)
+        if (s->past[i].ended.line && life >= s->past[i].first && life <= s->past[i].last)
+            call_die(c,
+                     "this tensor is gone: made at %s, cleared at %s; torc_keep() makes a tensor "
+                     "outlive its step",
+                     site_text(s->past[i].made), site_text(s->past[i].ended));
+    call_die(c, "this tensor went many steps ago; torc_keep() makes a tensor outlive its step");
+}
+
+tensor *tensor_of(const call *c, torc_tensor *handle)
+{
+    uint64_t bits = (uint64_t)(uintptr_t)handle;
+    uint32_t index = (uint32_t)bits - 1, life = (uint32_t)(bits >> 32);
+    if (!handle)
+        call_die(c, "expected a tensor, found NULL");
+    if (index >= (uint32_t)page_count * PAGE)
+        call_die(c, "expected a tensor, found the pointer %p", (void *)handle);
+    slot *s = slot_at(index);
+    if (!s->in_use || s->t.life != life)
+        die_of_stale(c, s, life);
+    if (s->t.zero_pending)
+        tensor_settle(&s->t);
+    return &s->t;
+}
+
+/* ---- slots ---- */
+
+static void add_page(void)
+{
+    pages = base_grow(pages, (size_t)page_count + 1, sizeof *pages);
+    pages[page_count] = base_alloc(PAGE, sizeof(slot));
+    for (int i = PAGE - 1; i >= 0; i--) {
+        slot *s = &pages[page_count][i];
+        s->t.slot = (uint32_t)(page_count * PAGE + i);
+        s->next_free = first_free;
+        first_free = (int32_t)s->t.slot;
+    }
+    page_count++;
+}
+
+static tensor *take_slot(torc_site made, tensor_owner owner)
+{
+    if (first_free < 0)
+        add_page();
+    slot *s = slot_at((uint32_t)first_free);
+    first_free = s->next_free;
+    s->in_use = true;
+    s->t =
+        (tensor){.slot = s->t.slot, .life = s->t.life + 1, .made = made, .refs = 1, .weight = NAN};
+    tensor_set_owner(&s->t, owner);
+    return &s->t;
+}
+
+/* The life that ends joins the newest run if it began and ended at the same lines. */
+static void remember_life(slot *s, torc_site ended)
+{
+    life_run *newest = &s->past[0];
+    if (newest->last + 1 == s->t.life && same_site(newest->made, s->t.made) &&
+        same_site(newest->ended, ended)) {
+        newest->last = s->t.life;
+        return;
+    }
+    memmove(&s->past[1], &s->past[0], sizeof s->past - sizeof s->past[0]);
+    s->past[0] = (life_run){s->t.life, s->t.life, s->t.made, ended};
+}
+
+/* The handle dies with the owner's hold; the struct stays until the nodes that read it are gone
+ * too. */
+void tensor_release(tensor *t, torc_site where)
+{
+    if (t->owner != OWNER_HOUSE)
+        remember_life(slot_at(t->slot), where);
+    slot_at(t->slot)->in_use = false;
+    tensor_set_owner(t, OWNER_HOUSE);
+    tensor_unshare(t);
+}
+
+tensor *tensor_share(tensor *t)
+{
+    t->refs++;
+    return t;
+}
+
+void tensor_unshare(tensor *t)
+{
+    if (--t->refs > 0)
+        return;
+    slot *s = slot_at(t->slot);
+    if (t->grad)
+        tensor_drop(t->grad);
+    storage_release(t->store);
+    s->in_use = false;
+    s->next_free = first_free;
+    first_free = (int32_t)t->slot;
+}
+
+void tensor_drop(tensor *t)
+{
+    if (t)
+        tensor_unshare(t);
+}
+
+void tensor_set_owner(tensor *t, tensor_owner owner)
+{
+    if (t->prev) {
+        t->prev->next = t->next;
+        t->next->prev = t->prev;
+        t->prev = t->next = NULL;
+    }
+    if (owner == OWNER_TAPE) {
+        t->prev = tape_list.prev;
+        t->next = &tape_list;
+        t->prev->next = t->next->prev = t;
+    }
+    t->owner = owner;
+}
+
+/* Newest first, so that the free list hands the slots out in the same order in the next step and
+ * histories stay short. */
+void tensor_release_tape(torc_site where)
+{
+    while (tape_list.prev != &tape_list)
+        tensor_release(tape_list.prev, where);
+}
+
+/* ---- making ---- */
+
+tensor *tensor_create(const call *c, torc_dtype dtype, int ndim, const int64_t *shape,
+                      tensor_owner owner)
+{
+    int64_t n = shape_numel(c, ndim, shape);
+    if (n > INT64_MAX / 16)
+        call_die(c, "%s is more than can be addressed", shape_text(ndim, shape));
+    tensor *t = take_slot(c->at, owner);
+    t->dtype = dtype;
+    t->ndim = ndim;
+    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
+    shape_strides(ndim, shape, t->stride);
+    t->store = storage_new((size_t)n * torc_dtype_size(dtype));
+    return t;
+}
+
+tensor *tensor_create_like(const call *c, const tensor *like, torc_dtype dtype, tensor_owner owner)
+{
+    tensor *t = tensor_create(c, dtype, like->ndim, like->shape, owner);
+    if (tensor_is_dense(like))
+        memcpy(t->stride, like->stride, sizeof t->stride);
+    return t;
+}
+
+tensor *tensor_view(const call *c, const tensor *of, int ndim, const int64_t *shape,
+                    const int64_t *stride, int64_t offset, tensor_owner owner)
+{
+    tensor *t = take_slot(c->at, owner);
+    t->dtype = of->dtype;
+    t->ndim = ndim;
+    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
+    memcpy(t->stride, stride, (size_t)ndim * sizeof *stride);
+    t->offset = offset;
+    t->store = storage_share(of->store);
+    return t;
+}
+
+/* ---- asking ---- */
+
+int64_t tensor_numel(const tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->ndim; i++)
+        n *= t->shape[i];
+    return n;
+}
+
+size_t tensor_item_size(const tensor *t)
+{
+    return torc_dtype_size(t->dtype);
+}
+
+void *tensor_data(const tensor *t)
+{
+    if (!t->store->data)
+        return NULL;
+    return (char *)t->store->data + t->offset * (int64_t)tensor_item_size(t);
+}
+
+bool tensor_is_contiguous(const tensor *t)
+{
+    int64_t expected = 1;
+    for (int i = t->ndim - 1; i >= 0; i--) {
+        if (t->shape[i] == 0)
+            return true;
+        if (t->shape[i] != 1 && t->stride[i] != expected)
+            return false;
+        expected *= t->shape[i];
+    }
+    return true;
+}
+
+/* Walks the dimensions from the smallest stride up: each must continue where the ones before end.
+ */
+bool tensor_is_dense(const tensor *t)
+{
+    int64_t expected = 1, n = tensor_numel(t);
+    while (expected < n) {
+        int next = -1;
+        for (int i = 0; i < t->ndim && next < 0; i++)
+            if (t->shape[i] > 1 && t->stride[i] == expected)
+                next = i;
+        if (next < 0)
+            return false;
+        expected *= t->shape[next];
+    }
+    return true;
+}
+
+bool tensor_is_float(const tensor *t)
+{
+    return t->dtype == TORC_F32 || t->dtype == TORC_F64 || t->dtype == TORC_BF16;
+}
+
+bool tensor_same_shape(const tensor *a, const tensor *b)
+{
+    return a->ndim == b->ndim && !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape);
+}
+
+void tensor_settle(tensor *t)
+{
+    if (!t->zero_pending)
+        return;
+    t->zero_pending = false;
+    kernels_here()->fill(t, 0);
+}
+
+const char *shape_text(int ndim, const int64_t *shape)
+{
+    static _Thread_local char texts[8][TORC_MAX_DIMS * 22 + 3];
+    static _Thread_local int turn;
+    char *text = texts[turn++ % 8];
+    int n = sprintf(text, "[");
+    for (int i = 0; i < ndim; i++)
+        n += sprintf(text + n, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    sprintf(text + n, "]");
+    return text;
+}
+
+const char *tensor_shape_text(const tensor *t)
+{
+    return shape_text(t->ndim, t->shape);
+}
+
+/* ---- shape arithmetic ---- */
+
+void shape_strides(int ndim, const int64_t *shape, int64_t *stride)
+{
+    int64_t step = 1;
+    for (int i = ndim - 1; i >= 0; i--) {
+        stride[i] = step;
+        step *= max_i64(shape[i], 1);
+    }
+}
+
+int64_t shape_numel(const call *c, int ndim, const int64_t *shape)
+{
+    if (ndim < 0 || ndim > TORC_MAX_DIMS)
+        call_die(c, "expected at most %d dimensions, found %d", TORC_MAX_DIMS, ndim);
+    int64_t n = 1;
+    for (int i = 0; i < ndim; i++)
+        if (shape[i] < 0 || __builtin_mul_overflow(n, max_i64(shape[i], 1), &n))
+            call_die(c, "%s is no shape: %s", shape_text(ndim, shape),
+                     shape[i] < 0 ? "a dimension is negative" : "too many elements");
+    for (int i = 0; i < ndim; i++)
+        n = shape[i] ? n : 0;
+    return n;
+}
+
+int shape_dim(const call *c, int dim, int ndim)
+{
+    int d = dim < 0 ? dim + ndim : dim;
+    if (d < 0 || d >= ndim)
+        call_die(c, "expected a dimension from %d to %d, found %d", -ndim, ndim - 1, dim);
+    return d;
+}
+
+int shape_broadcast(const call *c, const tensor *a, const tensor *b, int64_t *shape)
+{
+    int ndim = a->ndim > b->ndim ? a->ndim : b->ndim;
+    for (int i = 1; i <= ndim; i++) { /* counted from the last dimension */
+        int64_t m = i <= a->ndim ? a->shape[a->ndim - i] : 1;
+        int64_t n = i <= b->ndim ? b->shape[b->ndim - i] : 1;
+        if (m != n && m != 1 && n != 1)
+            call_die(c, "shapes do not broadcast: %s and %s differ in dimension %d",
+                     tensor_shape_text(a), tensor_shape_text(b), -i);
+        shape[ndim - i] = m == 1 ? n : m;
+    }
+    return ndim;
+}
+
+tensor *tensor_broadcast(const call *c, tensor *t, int ndim, const int64_t *shape)
+{
+    int64_t stride[TORC_MAX_DIMS];
+    bool same = ndim == t->ndim;
+    for (int i = 0; i < ndim; i++) {
+        int own = i - (ndim - t->ndim);
+        bool repeats = own < 0 || t->shape[own] != shape[i];
+        stride[i] = repeats ? 0 : t->stride[own];
+        same = same && !repeats;
+    }
+    return same ? tensor_share(t) : tensor_view(c, t, ndim, shape, stride, t->offset, OWNER_HOUSE);
+}
+
+/* ---- temporaries ---- */
+
+tensor *tensor_contiguous(const call *c, tensor *t)
+{
+    if (tensor_is_contiguous(t))
+        return tensor_share(t);
+    tensor *copy = tensor_create(c, t->dtype, t->ndim, t->shape, OWNER_HOUSE);
+    kernels_here()->copy(copy, t);
+    return copy;
+}
+
+tensor *tensor_cast(const call *c, tensor *t, torc_dtype dtype)
+{
+    if (t->dtype == dtype)
+        return tensor_share(t);
+    tensor *copy = tensor_create_like(c, t, dtype, OWNER_HOUSE);
+    kernels_here()->copy(copy, t);
+    return copy;
+}

@@ -1,0 +1,858 @@
+/*
+ * torc -- distributed data-parallel training in C: the whole public API.
+ *
+ * A program that trains on one core trains on many after one line, `net = torc_ddp(net);`, started
+ * by `torcrun -n 4
+ * ./program`, `mpirun -n 4 ./program` or `srun ./program`.
+ *
+ * Words used throughout
+ *   tensor     an array of up to 8 dimensions, any of which may be 0; broadcasting follows NumPy's
+ * rule tape       what the ops of a step are recorded on; torc_backward() reads it from the newest
+ * op to the oldest parameter  a tensor that a module owns and an optimizer changes; its gradient is
+ * torc_grad(parameter) rank       one process of the job; the world size is their number
+ *
+ * Who owns what
+ *   - What an op returns belongs to the tape and lives until the next torc_loader_next() or
+ * torc_tape_clear(). Nobody frees it. torc_keep(t) makes it yours. Using it after the clearing is
+ * reported with the three lines concerned.
+ *   - What torc_tensor_new(), torc_*_new() or a layer's constructor returns is yours; modules own
+ * their parameters and children, so torc_module_free(net) takes the whole tree. torc_finalize()
+ * takes what is left.
+ *
+ * Optional arguments are designated initializers after the positional ones; a field left out means
+ * the usual value: `torc_sgd(net, .lr = 0.1f, .momentum = 0.9f)`. Where 0 itself is wanted and is
+ * not the usual value, write TORC_ZERO.
+ *
+ * Errors. A caller's mistake (shapes, dtypes, a missing learning rate) prints one line with your
+ * file and line, what was expected and what was found, and ends the job with exit code 1. A failure
+ * of the world (files, peers) is a torc_status from the torc_try_* calls, with a sentence in
+ * torc_last_error(); the calls of the same name without `try` turn it into the same kind of line.
+ * Every function takes first the place it is called from (`torc_site at`), and a macro of the same
+ * name at the end of this header fills it in: write torc_add(a, b). Through a pointer, pass
+ * TORC_HERE yourself.
+ *
+ * One thread of a process calls torc; torc's own threads stay inside.
+ */
+#ifndef TORC_H
+#define TORC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TORC_API __attribute__((visibility("default")))
+#define TORC_VERSION "0.1.0"
+#define TORC_MAX_DIMS 8
+#define TORC_ZERO \
+    (-0.0f) /* an explicit zero, where a field left out (+0) would mean another value */
+
+/* ---- call sites, status ---- */
+
+typedef struct torc_site {
+    const char *file;
+    int line;
+} torc_site;
+
+typedef enum torc_status {
+    TORC_OK = 0,
+    TORC_ERR_IO,       /* a file is missing, unreadable, cannot be written */
+    TORC_ERR_FORMAT,   /* a file's content is not what its format says */
+    TORC_ERR_MISMATCH, /* well-formed, but not for this model: names, shapes, dtypes */
+    TORC_ERR_MEMORY,   /* a device has no room */
+    TORC_ERR_PEER,     /* another rank is missing or disagrees */
+    TORC_ERR_TIMEOUT   /* a deadline passed */
+} torc_status;
+
+/* The sentence that belongs to the last status other than TORC_OK in this thread; "" before the
+ * first. */
+TORC_API const char *torc_last_error(void);
+
+/* ---- the job ---- */
+
+/* Joins the job: rank, world size, threads. Call it first. Ranks that a launcher promised and that
+ * cannot be found are an error here. Reads TORC_TIMEOUT (seconds, default 120), TORC_THREADS
+ * (default: this rank's share of the cores), TORC_LOG (error, warn, info, debug). */
+TORC_API void torc_init(torc_site at, int *argc, char ***argv);
+TORC_API void torc_finalize(torc_site at);
+TORC_API int torc_rank(void);
+TORC_API int torc_world_size(void);
+TORC_API int torc_local_rank(void); /* position among the ranks of this host */
+TORC_API void torc_set_threads(torc_site at, int threads);
+TORC_API int torc_threads(void);
+/* All ranks wait for each other. */
+TORC_API void torc_barrier(torc_site at);
+/* The sum, or the largest, of one number over all ranks; every rank must call it and gets the same
+ * bits. */
+TORC_API double torc_sum_over_ranks(torc_site at, double value);
+TORC_API double torc_max_over_ranks(torc_site at, double value);
+
+/* ---- tensors ---- */
+
+typedef struct torc_tensor
+    torc_tensor; /* opaque: a handle that knows when what it names has gone */
+
+typedef enum torc_dtype {
+    TORC_F32 = 0,
+    TORC_F64,
+    TORC_BF16,
+    TORC_I64,
+    TORC_I32,
+    TORC_U8,
+    TORC_BOOL,
+    TORC_DTYPES
+} torc_dtype;
+
+typedef struct torc_shape {
+    int ndim;
+    int64_t dim[TORC_MAX_DIMS];
+} torc_shape;
+
+/* A tensor of yours. Values are copied from .data (contiguous, of .dtype), else zero. */
+typedef struct torc_tensor_options {
+    int _;
+    torc_dtype dtype;
+    const void *data;
+    bool requires_grad;
+} torc_tensor_options;
+TORC_API torc_tensor *torc_tensor_new(torc_site at, torc_shape shape, torc_tensor_options o);
+TORC_API void torc_tensor_free(torc_site at, torc_tensor *t);
+TORC_API torc_tensor *torc_keep(torc_site at,
+                                torc_tensor *t); /* from the tape's to yours; returns t */
+
+/* Creation ops: the result is the tape's. Random ones draw from the generator that torc_seed()
+ * sets. */
+typedef struct torc_create_options {
+    int _;
+    torc_dtype dtype;
+} torc_create_options;
+TORC_API torc_tensor *torc_zeros(torc_site at, torc_shape shape, torc_create_options o);
+TORC_API torc_tensor *torc_ones(torc_site at, torc_shape shape, torc_create_options o);
+TORC_API torc_tensor *torc_full(torc_site at, torc_shape shape, double value,
+                                torc_create_options o);
+TORC_API torc_tensor *torc_arange(torc_site at, int64_t n, torc_create_options o); /* 0 .. n-1 */
+TORC_API torc_tensor *torc_rand(torc_site at, torc_shape shape,
+                                torc_create_options o); /* uniform [0, 1) */
+TORC_API torc_tensor *torc_randn(torc_site at, torc_shape shape,
+                                 torc_create_options o); /* normal, 0 and 1 */
+TORC_API void torc_seed(uint64_t seed);
+
+TORC_API int torc_ndim(torc_site at, torc_tensor *t);
+TORC_API int64_t torc_size(torc_site at, torc_tensor *t,
+                           int dim); /* dim may be negative: -1 is the last */
+TORC_API int64_t torc_numel(torc_site at, torc_tensor *t);
+TORC_API torc_shape torc_shape_of(torc_site at, torc_tensor *t);
+TORC_API torc_dtype torc_dtype_of(torc_site at, torc_tensor *t);
+TORC_API const char *torc_dtype_name(torc_dtype dtype);
+TORC_API size_t torc_dtype_size(torc_dtype dtype);
+
+/* Reading and writing. torc_item: the value of a tensor with one element. torc_read and torc_write
+ * copy all elements in row-major order, converting to and from `dtype`; `count` is the number of
+ * elements of buffer, and must agree. torc_data points at the elements themselves (CPU,
+ * contiguous), valid as long as the tensor. */
+TORC_API double torc_item(torc_site at, torc_tensor *t);
+TORC_API void torc_read(torc_site at, torc_tensor *t, torc_dtype dtype, void *buffer,
+                        int64_t count);
+TORC_API void torc_write(torc_site at, torc_tensor *t, torc_dtype dtype, const void *buffer,
+                         int64_t count);
+TORC_API void *torc_data(torc_site at, torc_tensor *t);
+TORC_API void torc_print(torc_site at,
+                         torc_tensor *t); /* to standard output, laid out as PyTorch does */
+/* The same text into a buffer, cut at `size` with a final 0; returns the length it would have had,
+ * like snprintf. */
+TORC_API size_t torc_format(torc_site at, torc_tensor *t, char *buffer, size_t size);
+
+/* ---- autograd ---- */
+
+/* d loss / d parameter is added to the gradient of every parameter that took part. loss has one
+ * element. Twice on the same tape, or a gradient of a gradient, is an error: the tape is used up by
+ * the first. */
+TORC_API void torc_backward(torc_site at, torc_tensor *loss);
+TORC_API torc_tensor *torc_grad(
+    torc_site at, torc_tensor *t); /* a view, valid as long as t; NULL before any backward */
+TORC_API void torc_zero_grad_of(torc_site at, torc_tensor *t);
+TORC_API torc_tensor *torc_detach(torc_site at, torc_tensor *t);
+TORC_API bool torc_requires_grad(torc_site at, torc_tensor *t);
+TORC_API void torc_set_requires_grad(torc_site at, torc_tensor *t, bool on);
+TORC_API void torc_tape_clear(torc_site at); /* all that ops returned and nobody kept is gone */
+
+/* A scope in which nothing is recorded: `TORC_NO_GRAD { ... }`. Leaving it by break or return is
+ * fine. */
+typedef struct torc_scope {
+    void (*leave)(void *what);
+    void *what;
+    int open;
+} torc_scope;
+TORC_API torc_scope torc_no_grad_enter(void);
+TORC_API void torc_scope_leave(torc_scope *scope);
+#define TORC_SCOPE(enter) \
+    for (torc_scope torc_scope_ __attribute__((cleanup(torc_scope_leave))) = (enter); \
+         torc_scope_.open; torc_scope_leave(&torc_scope_))
+#define TORC_NO_GRAD TORC_SCOPE(torc_no_grad_enter())
+
+/* Compares backward with central differences of the scalar function f of the n f64 tensors in `in`.
+ * Returns the largest |a - d| / (1 + |d|) over all elements; `worst`, if not NULL, gets a line
+ * about the element. */
+typedef torc_tensor *(*torc_scalar_function)(torc_tensor *const *in, void *context);
+TORC_API double torc_gradcheck(torc_site at, torc_scalar_function f, void *context, int n,
+                               torc_tensor *const *in, char *worst, size_t worst_size);
+
+/* The number of samples (or targets) behind a loss, by which ranks with uneven shares of a batch
+ * are weighted. The losses and full means note it themselves, and arithmetic on one-element tensors
+ * passes it on; a loss of another making is told it here. 0 means: nothing was seen, this rank's
+ * gradient does not count. */
+TORC_API void torc_set_weight(torc_site at, torc_tensor *loss, double weight);
+TORC_API double torc_weight(torc_site at, torc_tensor *loss);
+/* The weighted mean of a loss over all ranks; every rank must call it. */
+TORC_API double torc_mean_over_ranks(torc_site at, torc_tensor *loss);
+
+/* ---- elementwise ops ---- */
+
+TORC_API torc_tensor *torc_add(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_sub(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_mul(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_div(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_pow(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_maximum(torc_site at, torc_tensor *a,
+                                   torc_tensor *b); /* gradient halved at ties */
+TORC_API torc_tensor *torc_minimum(torc_site at, torc_tensor *a, torc_tensor *b);
+
+TORC_API torc_tensor *torc_neg(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_abs(torc_site at, torc_tensor *x); /* gradient 0 at 0 */
+TORC_API torc_tensor *torc_exp(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_log(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_sqrt(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_rsqrt(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_tanh(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_sigmoid(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_relu(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_gelu(torc_site at,
+                                torc_tensor *x); /* exact: x Phi(x) (Hendrycks & Gimpel 2016) */
+TORC_API torc_tensor *torc_gelu_tanh(torc_site at,
+                                     torc_tensor *x); /* its tanh approximation, as GPT-2 uses it */
+TORC_API torc_tensor *torc_silu(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_softplus(torc_site at, torc_tensor *x); /* log(1 + exp(x)) */
+
+TORC_API torc_tensor *torc_add_scalar(torc_site at, torc_tensor *x, double value);
+TORC_API torc_tensor *torc_mul_scalar(torc_site at, torc_tensor *x, double value);
+TORC_API torc_tensor *torc_pow_scalar(torc_site at, torc_tensor *x, double exponent);
+TORC_API torc_tensor *torc_clamp(torc_site at, torc_tensor *x, double low, double high);
+TORC_API torc_tensor *torc_where(torc_site at, torc_tensor *condition, torc_tensor *a,
+                                 torc_tensor *b);
+
+/* Comparisons give bool, of any dtypes that agree. */
+TORC_API torc_tensor *torc_eq(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_ne(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_lt(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_le(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_gt(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_ge(torc_site at, torc_tensor *a, torc_tensor *b);
+TORC_API torc_tensor *torc_isnan(torc_site at, torc_tensor *x);
+TORC_API torc_tensor *torc_isfinite(torc_site at, torc_tensor *x);
+TORC_API bool torc_all_finite(torc_site at, torc_tensor *x);
+
+TORC_API torc_tensor *torc_to(torc_site at, torc_tensor *x,
+                              torc_dtype dtype); /* differentiable between float dtypes */
+
+/* ---- reductions ---- */
+
+typedef struct torc_reduce_options {
+    int _;
+    torc_shape dims; /* TORC_DIMS(0, -1); left out: all */
+    bool keepdim;
+    bool biased; /* torc_var divides by n; left out by n - 1 */
+} torc_reduce_options;
+TORC_API torc_tensor *torc_sum(torc_site at, torc_tensor *x, torc_reduce_options o);
+TORC_API torc_tensor *torc_mean(torc_site at, torc_tensor *x, torc_reduce_options o);
+TORC_API torc_tensor *torc_max(torc_site at, torc_tensor *x,
+                               torc_reduce_options o); /* ties share the gradient */
+TORC_API torc_tensor *torc_min(torc_site at, torc_tensor *x, torc_reduce_options o);
+TORC_API torc_tensor *torc_var(torc_site at, torc_tensor *x, torc_reduce_options o);
+TORC_API torc_tensor *torc_argmax(torc_site at, torc_tensor *x,
+                                  torc_reduce_options o); /* i64; the first of equals */
+TORC_API torc_tensor *torc_logsumexp(torc_site at, torc_tensor *x, torc_reduce_options o);
+TORC_API torc_tensor *torc_softmax(torc_site at, torc_tensor *x, int dim);
+TORC_API torc_tensor *torc_log_softmax(torc_site at, torc_tensor *x, int dim);
+
+/* ---- shapes: views share the values, nothing is copied unless said ---- */
+
+TORC_API torc_tensor *torc_reshape(torc_site at, torc_tensor *x,
+                                   torc_shape shape); /* -1: the rest; copies if it must */
+TORC_API torc_tensor *torc_flatten(torc_site at, torc_tensor *x, int first_dim);
+TORC_API torc_tensor *torc_permute(torc_site at, torc_tensor *x, torc_shape order);
+TORC_API torc_tensor *torc_transpose(torc_site at, torc_tensor *x, int dim0, int dim1);
+TORC_API torc_tensor *torc_squeeze(torc_site at, torc_tensor *x, int dim);
+TORC_API torc_tensor *torc_unsqueeze(torc_site at, torc_tensor *x, int dim);
+TORC_API torc_tensor *torc_expand(torc_site at, torc_tensor *x, torc_shape shape);
+TORC_API torc_tensor *torc_slice(torc_site at, torc_tensor *x, int dim, int64_t start, int64_t stop,
+                                 int64_t step);
+TORC_API torc_tensor *torc_contiguous(torc_site at, torc_tensor *x); /* x itself, or a copy */
+/* Parts of `size` along dim (the last may be smaller) into out[0 .. n-1]; n must be their number.
+ * Views. */
+TORC_API void torc_split(torc_site at, torc_tensor *x, int64_t size, int dim, int n,
+                         torc_tensor **out);
+TORC_API torc_tensor *torc_cat(torc_site at, int dim, int n,
+                               torc_tensor *const *parts); /* copies */
+TORC_API torc_tensor *torc_stack(torc_site at, int dim, int n,
+                                 torc_tensor *const *parts);                    /* copies */
+TORC_API torc_tensor *torc_flip(torc_site at, torc_tensor *x, torc_shape dims); /* copies */
+/* y[i][j] = x[index[i][j]][j] for dim 0, and so on (torch.gather); index is i64. */
+TORC_API torc_tensor *torc_gather(torc_site at, torc_tensor *x, int dim, torc_tensor *index);
+
+/* ---- structured ops ---- */
+
+/* [..., M, K] x [..., K, N] -> [..., M, N]; leading dimensions broadcast; transposed views cost
+ * nothing. */
+TORC_API torc_tensor *torc_matmul(torc_site at, torc_tensor *a, torc_tensor *b);
+/* x [..., in], weight [out, in], bias [out] or NULL -> x weight^T + bias [..., out]. */
+TORC_API torc_tensor *torc_linear_op(torc_site at, torc_tensor *x, torc_tensor *weight,
+                                     torc_tensor *bias);
+
+typedef struct torc_conv2d_options {
+    int _;
+    int stride, padding, dilation, groups; /* 1, 0, 1, 1 when left out; both directions alike */
+    bool no_bias;                          /* only for the layer */
+} torc_conv2d_options;
+/* x [N, C, H, W], weight [out, C / groups, kh, kw], bias [out] or NULL -> [N, out, H', W'],
+ * H' = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1. */
+TORC_API torc_tensor *torc_conv2d_op(torc_site at, torc_tensor *x, torc_tensor *weight,
+                                     torc_tensor *bias, torc_conv2d_options o);
+
+typedef struct torc_pool_options {
+    int _;
+    int stride,
+        padding; /* stride: the kernel's size when left out. avg counts padding, as PyTorch does */
+} torc_pool_options;
+TORC_API torc_tensor *torc_max_pool2d_op(torc_site at, torc_tensor *x, int kernel,
+                                         torc_pool_options o);
+TORC_API torc_tensor *torc_avg_pool2d_op(torc_site at, torc_tensor *x, int kernel,
+                                         torc_pool_options o);
+
+/* Over the last dimension; weight and bias [D] or NULL (Ba, Kiros, Hinton 2016). eps: 1e-5 when 0.
+ */
+TORC_API torc_tensor *torc_layer_norm_op(torc_site at, torc_tensor *x, torc_tensor *weight,
+                                         torc_tensor *bias, double eps);
+/* x [N, C, H, W] or [N, C]; weight, bias, running_mean, running_var [C] (Ioffe, Szegedy 2015). In
+ * training the batch's own statistics are used and the running ones moved by `momentum`; else the
+ * running ones are used. */
+TORC_API torc_tensor *torc_batch_norm_op(torc_site at, torc_tensor *x, torc_tensor *weight,
+                                         torc_tensor *bias, torc_tensor *running_mean,
+                                         torc_tensor *running_var, bool training, double momentum,
+                                         double eps);
+/* table [V, D], index [...] i64 -> [..., D]. */
+TORC_API torc_tensor *torc_embedding_op(torc_site at, torc_tensor *table, torc_tensor *index);
+/* Zeroes each element with probability p and scales the rest by 1 / (1 - p); the mask is
+ * regenerated, never stored. */
+TORC_API torc_tensor *torc_dropout_op(torc_site at, torc_tensor *x, double p, bool training);
+
+typedef struct torc_attention_options {
+    int _;
+    bool causal; /* row i sees columns 0 .. i */
+    float scale; /* 1 / sqrt(D) when left out */
+} torc_attention_options;
+/* q, k, v [B, H, T, D], strided views welcome -> [B, H, T, D]; softmax(q k^T scale) v computed in
+ * blocks with a running maximum, so memory grows with T, not T^2 (Dao et al. 2022, algorithm 1). */
+TORC_API torc_tensor *torc_scaled_dot_product_attention(torc_site at, torc_tensor *q,
+                                                        torc_tensor *k, torc_tensor *v,
+                                                        torc_attention_options o);
+
+/* ---- losses: scalars, the mean over what was counted; 0 where nothing was ---- */
+
+typedef struct torc_cross_entropy_options {
+    int _;
+    int64_t ignore_index; /* -100 when left out; TORC_IGNORE(0) for class 0 */
+    float label_smoothing;
+} torc_cross_entropy_options;
+#define TORC_IGNORE(index) ((index) == 0 ? INT64_MIN : (index))
+/* logits [N, C] or [N, T, C], target [N] or [N, T] of i64. */
+TORC_API torc_tensor *torc_cross_entropy(torc_site at, torc_tensor *logits, torc_tensor *target,
+                                         torc_cross_entropy_options o);
+TORC_API torc_tensor *torc_mse_loss(torc_site at, torc_tensor *x, torc_tensor *target);
+TORC_API torc_tensor *torc_l1_loss(torc_site at, torc_tensor *x, torc_tensor *target);
+TORC_API torc_tensor *torc_bce_with_logits(torc_site at, torc_tensor *logits, torc_tensor *target);
+
+/* ---- modules: names, shapes, initialisation and state_dict keys are PyTorch's ---- */
+
+typedef struct torc_module torc_module;
+typedef torc_tensor *(*torc_forward_function)(torc_module *self, torc_tensor *x);
+
+TORC_API torc_tensor *torc_forward(torc_site at, torc_module *net, torc_tensor *x);
+TORC_API void torc_train(
+    torc_module *net); /* dropout and batch norm as in training: how a module starts */
+TORC_API void torc_eval(torc_module *net);
+TORC_API bool torc_is_training(torc_module *net);
+TORC_API void torc_zero_grad(torc_module *net);
+TORC_API void torc_summary(
+    torc_site at, torc_module *net); /* layers, shapes, parameters, bytes, to standard output */
+TORC_API void torc_module_free(torc_module *net);
+
+typedef struct torc_linear_options {
+    int _;
+    bool no_bias;
+} torc_linear_options;
+typedef struct torc_norm_options {
+    int _;
+    float eps, momentum;
+} torc_norm_options; /* 1e-5; batch norm: 0.1 */
+TORC_API torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_options o);
+TORC_API torc_module *torc_conv2d(torc_site at, int64_t in, int64_t out, int kernel,
+                                  torc_conv2d_options o);
+TORC_API torc_module *torc_max_pool2d(torc_site at, int kernel, torc_pool_options o);
+TORC_API torc_module *torc_avg_pool2d(torc_site at, int kernel, torc_pool_options o);
+TORC_API torc_module *torc_flatten_layer(torc_site at);
+TORC_API torc_module *torc_relu_layer(torc_site at);
+TORC_API torc_module *torc_gelu_layer(torc_site at);
+TORC_API torc_module *torc_gelu_tanh_layer(torc_site at);
+TORC_API torc_module *torc_layer_norm(torc_site at, int64_t width, torc_norm_options o);
+TORC_API torc_module *torc_batch_norm2d(torc_site at, int64_t channels, torc_norm_options o);
+TORC_API torc_module *torc_embedding(torc_site at, int64_t count, int64_t width);
+TORC_API torc_module *torc_dropout(torc_site at, double p);
+TORC_API torc_module *torc_sequential(
+    torc_site at, int n, torc_module *const *layers); /* keys "0.weight", "1.bias", ... */
+
+typedef struct torc_attention_layer_options {
+    int _;
+    float dropout;
+} torc_attention_layer_options;
+/* Causal self-attention on [B, T, D] with keys c_attn and c_proj, and the pre-norm block around it
+ * with keys ln_1, attn, ln_2, mlp.c_fc, mlp.c_proj: the names of GPT-2. */
+TORC_API torc_module *torc_causal_self_attention(torc_site at, int64_t width, int heads,
+                                                 torc_attention_layer_options o);
+TORC_API torc_module *torc_transformer_block(torc_site at, int64_t width, int heads,
+                                             torc_attention_layer_options o);
+
+/* A layer of your own. `state_bytes` of zeroed memory come with it; parameters, buffers and
+ * children given to it are its own from then on, are found by optimizers, torc_ddp() and
+ * torc_save(), and go when it goes.
+ *
+ *     typedef struct { torc_tensor *gain; } scale;
+ *     static torc_tensor *scale_forward(torc_module *self, torc_tensor *x)
+ *     {
+ *         scale *s = torc_module_state(self);
+ *         return torc_mul(x, s->gain);
+ *     }
+ *     torc_module *m = torc_module_new("Scale", scale_forward, sizeof(scale));
+ *     ((scale *)torc_module_state(m))->gain = torc_parameter(m, "gain", torc_ones(TORC_SHAPE(64)));
+ */
+TORC_API torc_module *torc_module_new(torc_site at, const char *kind, torc_forward_function forward,
+                                      size_t state_bytes);
+TORC_API void *torc_module_state(torc_module *m);
+TORC_API torc_tensor *torc_parameter(torc_site at, torc_module *m, const char *name,
+                                     torc_tensor *value);
+TORC_API torc_tensor *torc_buffer(torc_site at, torc_module *m, const char *name,
+                                  torc_tensor *value);
+TORC_API torc_module *torc_child(torc_site at, torc_module *m, const char *name,
+                                 torc_module *child);
+/* Replaces a parameter by one that lives elsewhere in the tree (weight sharing): both names mean
+ * the same tensor. */
+TORC_API void torc_share_parameter(torc_site at, torc_module *m, const char *name,
+                                   torc_tensor *other);
+
+/* The parameters in order of registration, shared ones once, with their dotted names: index 0 ..
+ * count-1. */
+TORC_API int64_t torc_parameter_count(torc_module *net); /* of tensors */
+TORC_API torc_tensor *torc_parameter_at(torc_site at, torc_module *net, int64_t index,
+                                        const char **name);
+TORC_API torc_tensor *torc_parameter_named(torc_site at, torc_module *net, const char *name);
+TORC_API int64_t torc_parameter_elements(torc_module *net);
+
+/* In-place initialisation (Glorot & Bengio 2010, He et al. 2015), independent of the number of
+ * ranks. */
+TORC_API void torc_init_normal(torc_site at, torc_tensor *t, double mean, double std);
+TORC_API void torc_init_uniform(torc_site at, torc_tensor *t, double low, double high);
+TORC_API void torc_init_constant(torc_site at, torc_tensor *t, double value);
+
+/* ---- data parallelism ---- */
+
+typedef struct torc_ddp_options {
+    int _;
+    size_t bucket_bytes;       /* the largest bucket; the usual value suits the device */
+    size_t first_bucket_bytes; /* the first is small, so that the wire is busy early */
+} torc_ddp_options;
+
+/* Makes `net` one replica of many: checks that all ranks built the same network, copies rank 0's
+ * parameters and buffers to all, and from then on torc_backward() ends with every gradient the
+ * exact mean over the global batch. Returns net. */
+TORC_API torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o);
+
+/* `TORC_NO_SYNC(net) { ... }`: backward calls inside only add to the local gradients; the next one
+ * outside sends all. */
+TORC_API torc_scope torc_no_sync_enter(torc_site at, torc_module *net);
+
+typedef struct torc_ddp_stats {
+    int64_t steps; /* synchronised backward calls */
+    int buckets;
+    double wait_seconds; /* time in which this rank only waited for gradients to arrive */
+    double bytes;        /* of gradients handed to the collective */
+} torc_ddp_stats;
+TORC_API torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net);
+TORC_API void torc_ddp_plan(torc_site at,
+                            torc_module *net); /* prints which parameter lives in which bucket */
+
+/* ---- optimizers ---- */
+
+typedef struct torc_optimizer torc_optimizer;
+typedef struct torc_sgd_options {
+    int _;
+    float lr; /* required */
+    float momentum, dampening, weight_decay;
+    bool nesterov;
+} torc_sgd_options;
+typedef struct torc_adam_options {
+    int _;
+    float lr;           /* required */
+    float beta1, beta2; /* 0.9, 0.999 */
+    float eps;          /* 1e-8 */
+    float weight_decay; /* torc_adam 0: added to the gradient; torc_adamw 0.01: decoupled */
+} torc_adam_options;
+TORC_API torc_optimizer *torc_sgd(torc_site at, torc_module *net, torc_sgd_options o);
+TORC_API torc_optimizer *torc_adam(torc_site at, torc_module *net,
+                                   torc_adam_options o); /* Kingma & Ba 2015 */
+TORC_API torc_optimizer *torc_adamw(torc_site at, torc_module *net,
+                                    torc_adam_options o);   /* Loshchilov & Hutter 2019 */
+TORC_API void torc_step(torc_site at, torc_optimizer *opt); /* updates, then clears the gradients */
+/* Scales all gradients so that their joint 2-norm is at most max_norm; returns the norm before.
+ * Between backward and step. */
+TORC_API double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm);
+TORC_API float torc_lr(torc_optimizer *opt);
+TORC_API void torc_set_lr(torc_site at, torc_optimizer *opt, float lr);
+TORC_API void torc_optimizer_free(torc_optimizer *opt);
+
+/* Learning rates as factors of the base rate, of the step counted from 0: use torc_set_lr(opt, base
+ * * factor). */
+TORC_API double torc_schedule_step(int64_t step, int64_t every, double gamma);
+TORC_API double torc_schedule_cosine(int64_t step, int64_t total, double final_factor);
+TORC_API double torc_schedule_warmup_cosine(int64_t step, int64_t warmup, int64_t total,
+                                            double final_factor);
+
+/* ---- data ---- */
+
+typedef struct torc_dataset torc_dataset;
+typedef enum torc_split_name { TORC_TRAIN, TORC_TEST } torc_split_name;
+
+/* MNIST-format IDX files, plain or .gz, under their usual names in `dir` -> x f32 [1, 28, 28] in
+ * [0, 1], y i64. */
+TORC_API torc_dataset *torc_mnist(torc_site at, const char *dir, torc_split_name which);
+TORC_API torc_status torc_try_mnist(const char *dir, torc_split_name which, torc_dataset **out);
+/* One pair of IDX files: u8 images [N, H, W] -> x f32 [1, H, W] in [0, 1]; u8 labels [N] -> y i64.
+ */
+TORC_API torc_dataset *torc_idx(torc_site at, const char *images, const char *labels);
+TORC_API torc_status torc_try_idx(const char *images, const char *labels, torc_dataset **out);
+
+/* A text as characters: x i64 [context], y i64 [context], the same one character on. Sample i
+ * starts at character i * stride (1 when left out). The part [from, to) of the text, as fractions;
+ * `to` 0 means 1. */
+typedef struct torc_text_options {
+    int _;
+    int64_t context; /* required */
+    int64_t stride;
+    double from, to;
+} torc_text_options;
+TORC_API torc_dataset *torc_text(torc_site at, const char *path, torc_text_options o);
+TORC_API torc_status torc_try_text(const char *path, torc_text_options o, torc_dataset **out);
+/* The vocabulary: the distinct characters of the whole file in order of code point. */
+TORC_API int64_t torc_text_vocabulary(torc_site at, torc_dataset *text);
+TORC_API int64_t torc_text_encode(torc_site at, torc_dataset *text, const char *utf8, int64_t *ids,
+                                  int64_t capacity); /* -> count; unknown ones are skipped */
+TORC_API const char *torc_text_decode(torc_site at, torc_dataset *text,
+                                      int64_t id); /* UTF-8, the dataset's */
+
+/* Arrays of yours, copied: x [N, ...], y [N, ...] or NULL. */
+TORC_API torc_dataset *torc_arrays(torc_site at, torc_tensor *x, torc_tensor *y);
+/* Samples first .. first + count - 1 of another dataset, which must outlive this one. */
+TORC_API torc_dataset *torc_subset(torc_site at, torc_dataset *of, int64_t first, int64_t count);
+TORC_API int64_t torc_dataset_size(torc_dataset *data);
+TORC_API void torc_dataset_free(torc_dataset *data);
+
+/* A NumPy .npy file (little-endian bool, u1, i4, i8, f4, f8, C or Fortran order) as a tensor of
+ * yours. */
+TORC_API torc_tensor *torc_load_npy(torc_site at, const char *path);
+TORC_API torc_status torc_try_load_npy(const char *path, torc_tensor **out);
+
+typedef struct torc_loader torc_loader;
+typedef struct torc_loader_options {
+    int _;
+    int64_t batch_size; /* required: of the global batch, over all ranks */
+    bool shuffle; /* a new order every epoch, from `seed`, the same whatever the number of ranks */
+    bool drop_last; /* leave out a last batch that is not whole */
+    uint64_t seed;
+    int64_t epoch; /* the first epoch's number */
+    bool endless;  /* epochs follow each other without an end: torc_loader_next() is always true */
+    bool whole;    /* every rank gets the whole global batch (no sharding) */
+} torc_loader_options;
+typedef struct torc_batch {
+    torc_tensor *x, *y;  /* this rank's share [n, ...]: n may be 0 in a last batch; y may be NULL */
+    int64_t size;        /* n */
+    int64_t global_size; /* over all ranks */
+    int64_t index;       /* of the batch within its epoch */
+    int64_t epoch;
+} torc_batch;
+/* The dataset must outlive the loader. A thread prepares the next batch while this one is trained
+ * on. */
+TORC_API torc_loader *torc_loader_new(torc_site at, torc_dataset *data, torc_loader_options o);
+/* Clears the tape, then fills *batch; false (and back at the start of the next epoch) when the
+ * epoch is over. */
+TORC_API bool torc_loader_next(torc_site at, torc_loader *loader, torc_batch *batch);
+TORC_API int64_t torc_loader_batches(torc_loader *loader); /* in an epoch */
+TORC_API void torc_loader_seek(torc_site at, torc_loader *loader,
+                               int64_t position); /* batches since epoch 0 */
+TORC_API int64_t torc_loader_position(torc_loader *loader);
+TORC_API void torc_loader_free(torc_loader *loader);
+
+/* ---- saving and loading ---- */
+
+/* Parameters and buffers under their state_dict names, as safetensors. Rank 0 writes: to a
+ * temporary file beside `path`, flushed, then renamed, so that `path` is whole or as before.
+ * Loading reads on every rank, all or nothing: every name, shape and dtype is checked before the
+ * first value is changed. */
+TORC_API void torc_save(torc_site at, torc_module *net, const char *path);
+TORC_API torc_status torc_try_save(torc_module *net, const char *path);
+TORC_API void torc_load(torc_site at, torc_module *net, const char *path);
+TORC_API torc_status torc_try_load(torc_module *net, const char *path);
+
+/* ---- what it cost ---- */
+
+typedef struct torc_memory_stats {
+    size_t live_bytes, peak_bytes; /* of tensors */
+    size_t held_bytes;             /* taken from the system, cache included */
+    int64_t allocations;           /* calls of the system's allocator so far */
+} torc_memory_stats;
+TORC_API torc_memory_stats torc_memory(void);
+TORC_API double torc_seconds(void); /* a monotonic clock */
+/* Since torcrun was started; without it, since this process was (to 10 ms). */
+TORC_API double torc_seconds_since_launch(void);
+
+/* ---- the call-site macros ---- */
+
+#define TORC_HERE (TORC_LITERAL(torc_site){__FILE__, __LINE__})
+#define TORC_NO_SYNC(net) TORC_SCOPE(torc_no_sync_enter(net))
+
+/* A shape, and a list of dimensions: TORC_SHAPE(32, 10), TORC_DIMS(0, -1); TORC_SCALAR has no
+ * dimension. */
+#ifdef __cplusplus
+} /* extern "C" */
+#define TORC_LITERAL(type) type
+#define TORC_ARRAY_(type, ...) (std::initializer_list<type>{__VA_ARGS__}.begin())
+#define TORC_SHAPE(...) torc_shape_from({__VA_ARGS__})
+#include <initializer_list>
+inline torc_shape torc_shape_from(std::initializer_list<int64_t> dims)
+{
+    torc_shape shape = {};
+    for (int64_t d : dims)
+        shape.dim[shape.ndim++] = d;
+    return shape;
+}
+#else
+#define TORC_LITERAL(type) (type)
+#define TORC_ARRAY_(type, ...) ((type[]){__VA_ARGS__})
+#define TORC_SHAPE(...) \
+    ((torc_shape){sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), {__VA_ARGS__}})
+#endif
+#define TORC_DIMS(...) TORC_SHAPE(__VA_ARGS__)
+#define TORC_SCALAR (TORC_LITERAL(torc_shape){0, {0}})
+#define TORC_OPTIONS_(type, ...) (TORC_LITERAL(type){._ = 0, __VA_ARGS__})
+#define TORC_COUNT_(type, ...) ((int)(sizeof((type[]){__VA_ARGS__}) / sizeof(type)))
+
+/* Inside the library the site is passed on by hand, so that it stays the user's. */
+#ifndef TORC_NO_SITE_MACROS
+#define torc_init(...) torc_init(TORC_HERE, __VA_ARGS__)
+#define torc_finalize() torc_finalize(TORC_HERE)
+#define torc_set_threads(...) torc_set_threads(TORC_HERE, __VA_ARGS__)
+#define torc_barrier() torc_barrier(TORC_HERE)
+#define torc_sum_over_ranks(...) torc_sum_over_ranks(TORC_HERE, __VA_ARGS__)
+#define torc_max_over_ranks(...) torc_max_over_ranks(TORC_HERE, __VA_ARGS__)
+#define torc_tensor_new(shape, ...) \
+    torc_tensor_new(TORC_HERE, shape, TORC_OPTIONS_(torc_tensor_options, __VA_ARGS__))
+#define torc_tensor_free(...) torc_tensor_free(TORC_HERE, __VA_ARGS__)
+#define torc_keep(...) torc_keep(TORC_HERE, __VA_ARGS__)
+#define torc_zeros(shape, ...) \
+    torc_zeros(TORC_HERE, shape, TORC_OPTIONS_(torc_create_options, __VA_ARGS__))
+#define torc_ones(shape, ...) \
+    torc_ones(TORC_HERE, shape, TORC_OPTIONS_(torc_create_options, __VA_ARGS__))
+#define torc_full(shape, value, ...) \
+    torc_full(TORC_HERE, shape, value, TORC_OPTIONS_(torc_create_options, __VA_ARGS__))
+#define torc_arange(n, ...) \
+    torc_arange(TORC_HERE, n, TORC_OPTIONS_(torc_create_options, __VA_ARGS__))
+#define torc_rand(shape, ...) \
+    torc_rand(TORC_HERE, shape, TORC_OPTIONS_(torc_create_options, __VA_ARGS__))
+#define torc_randn(shape, ...) \
+    torc_randn(TORC_HERE, shape, TORC_OPTIONS_(torc_create_options, __VA_ARGS__))
+#define torc_ndim(...) torc_ndim(TORC_HERE, __VA_ARGS__)
+#define torc_size(...) torc_size(TORC_HERE, __VA_ARGS__)
+#define torc_numel(...) torc_numel(TORC_HERE, __VA_ARGS__)
+#define torc_shape_of(...) torc_shape_of(TORC_HERE, __VA_ARGS__)
+#define torc_dtype_of(...) torc_dtype_of(TORC_HERE, __VA_ARGS__)
+#define torc_item(...) torc_item(TORC_HERE, __VA_ARGS__)
+#define torc_read(...) torc_read(TORC_HERE, __VA_ARGS__)
+#define torc_write(...) torc_write(TORC_HERE, __VA_ARGS__)
+#define torc_data(...) torc_data(TORC_HERE, __VA_ARGS__)
+#define torc_print(...) torc_print(TORC_HERE, __VA_ARGS__)
+#define torc_format(...) torc_format(TORC_HERE, __VA_ARGS__)
+#define torc_backward(...) torc_backward(TORC_HERE, __VA_ARGS__)
+#define torc_grad(...) torc_grad(TORC_HERE, __VA_ARGS__)
+#define torc_zero_grad_of(...) torc_zero_grad_of(TORC_HERE, __VA_ARGS__)
+#define torc_detach(...) torc_detach(TORC_HERE, __VA_ARGS__)
+#define torc_requires_grad(...) torc_requires_grad(TORC_HERE, __VA_ARGS__)
+#define torc_set_requires_grad(...) torc_set_requires_grad(TORC_HERE, __VA_ARGS__)
+#define torc_tape_clear() torc_tape_clear(TORC_HERE)
+#define torc_gradcheck(...) torc_gradcheck(TORC_HERE, __VA_ARGS__)
+#define torc_set_weight(...) torc_set_weight(TORC_HERE, __VA_ARGS__)
+#define torc_weight(...) torc_weight(TORC_HERE, __VA_ARGS__)
+#define torc_mean_over_ranks(...) torc_mean_over_ranks(TORC_HERE, __VA_ARGS__)
+#define torc_add(...) torc_add(TORC_HERE, __VA_ARGS__)
+#define torc_sub(...) torc_sub(TORC_HERE, __VA_ARGS__)
+#define torc_mul(...) torc_mul(TORC_HERE, __VA_ARGS__)
+#define torc_div(...) torc_div(TORC_HERE, __VA_ARGS__)
+#define torc_pow(...) torc_pow(TORC_HERE, __VA_ARGS__)
+#define torc_maximum(...) torc_maximum(TORC_HERE, __VA_ARGS__)
+#define torc_minimum(...) torc_minimum(TORC_HERE, __VA_ARGS__)
+#define torc_neg(...) torc_neg(TORC_HERE, __VA_ARGS__)
+#define torc_abs(...) torc_abs(TORC_HERE, __VA_ARGS__)
+#define torc_exp(...) torc_exp(TORC_HERE, __VA_ARGS__)
+#define torc_log(...) torc_log(TORC_HERE, __VA_ARGS__)
+#define torc_sqrt(...) torc_sqrt(TORC_HERE, __VA_ARGS__)
+#define torc_rsqrt(...) torc_rsqrt(TORC_HERE, __VA_ARGS__)
+#define torc_tanh(...) torc_tanh(TORC_HERE, __VA_ARGS__)
+#define torc_sigmoid(...) torc_sigmoid(TORC_HERE, __VA_ARGS__)
+#define torc_relu(...) torc_relu(TORC_HERE, __VA_ARGS__)
+#define torc_gelu(...) torc_gelu(TORC_HERE, __VA_ARGS__)
+#define torc_gelu_tanh(...) torc_gelu_tanh(TORC_HERE, __VA_ARGS__)
+#define torc_silu(...) torc_silu(TORC_HERE, __VA_ARGS__)
+#define torc_softplus(...) torc_softplus(TORC_HERE, __VA_ARGS__)
+#define torc_add_scalar(...) torc_add_scalar(TORC_HERE, __VA_ARGS__)
+#define torc_mul_scalar(...) torc_mul_scalar(TORC_HERE, __VA_ARGS__)
+#define torc_pow_scalar(...) torc_pow_scalar(TORC_HERE, __VA_ARGS__)
+#define torc_clamp(...) torc_clamp(TORC_HERE, __VA_ARGS__)
+#define torc_where(...) torc_where(TORC_HERE, __VA_ARGS__)
+#define torc_eq(...) torc_eq(TORC_HERE, __VA_ARGS__)
+#define torc_ne(...) torc_ne(TORC_HERE, __VA_ARGS__)
+#define torc_lt(...) torc_lt(TORC_HERE, __VA_ARGS__)
+#define torc_le(...) torc_le(TORC_HERE, __VA_ARGS__)
+#define torc_gt(...) torc_gt(TORC_HERE, __VA_ARGS__)
+#define torc_ge(...) torc_ge(TORC_HERE, __VA_ARGS__)
+#define torc_isnan(...) torc_isnan(TORC_HERE, __VA_ARGS__)
+#define torc_isfinite(...) torc_isfinite(TORC_HERE, __VA_ARGS__)
+#define torc_all_finite(...) torc_all_finite(TORC_HERE, __VA_ARGS__)
+#define torc_to(...) torc_to(TORC_HERE, __VA_ARGS__)
+#define torc_sum(x, ...) torc_sum(TORC_HERE, x, TORC_OPTIONS_(torc_reduce_options, __VA_ARGS__))
+#define torc_mean(x, ...) torc_mean(TORC_HERE, x, TORC_OPTIONS_(torc_reduce_options, __VA_ARGS__))
+#define torc_max(x, ...) torc_max(TORC_HERE, x, TORC_OPTIONS_(torc_reduce_options, __VA_ARGS__))
+#define torc_min(x, ...) torc_min(TORC_HERE, x, TORC_OPTIONS_(torc_reduce_options, __VA_ARGS__))
+#define torc_var(x, ...) torc_var(TORC_HERE, x, TORC_OPTIONS_(torc_reduce_options, __VA_ARGS__))
+#define torc_argmax(x, ...) \
+    torc_argmax(TORC_HERE, x, TORC_OPTIONS_(torc_reduce_options, __VA_ARGS__))
+#define torc_logsumexp(x, ...) \
+    torc_logsumexp(TORC_HERE, x, TORC_OPTIONS_(torc_reduce_options, __VA_ARGS__))
+#define torc_softmax(...) torc_softmax(TORC_HERE, __VA_ARGS__)
+#define torc_log_softmax(...) torc_log_softmax(TORC_HERE, __VA_ARGS__)
+#define torc_reshape(...) torc_reshape(TORC_HERE, __VA_ARGS__)
+#define torc_flatten(...) torc_flatten(TORC_HERE, __VA_ARGS__)
+#define torc_permute(...) torc_permute(TORC_HERE, __VA_ARGS__)
+#define torc_transpose(...) torc_transpose(TORC_HERE, __VA_ARGS__)
+#define torc_squeeze(...) torc_squeeze(TORC_HERE, __VA_ARGS__)
+#define torc_unsqueeze(...) torc_unsqueeze(TORC_HERE, __VA_ARGS__)
+#define torc_expand(...) torc_expand(TORC_HERE, __VA_ARGS__)
+#define torc_slice(...) torc_slice(TORC_HERE, __VA_ARGS__)
+#define torc_contiguous(...) torc_contiguous(TORC_HERE, __VA_ARGS__)
+#define torc_split(...) torc_split(TORC_HERE, __VA_ARGS__)
+#define torc_cat(dim, ...) \
+    torc_cat(TORC_HERE, dim, TORC_COUNT_(torc_tensor *, __VA_ARGS__), \
+             TORC_ARRAY_(torc_tensor *, __VA_ARGS__))
+#define torc_stack(dim, ...) \
+    torc_stack(TORC_HERE, dim, TORC_COUNT_(torc_tensor *, __VA_ARGS__), \
+               TORC_ARRAY_(torc_tensor *, __VA_ARGS__))
+#define torc_flip(...) torc_flip(TORC_HERE, __VA_ARGS__)
+#define torc_gather(...) torc_gather(TORC_HERE, __VA_ARGS__)
+#define torc_matmul(...) torc_matmul(TORC_HERE, __VA_ARGS__)
+#define torc_linear_op(...) torc_linear_op(TORC_HERE, __VA_ARGS__)
+#define torc_conv2d_op(x, weight, bias, ...) \
+    torc_conv2d_op(TORC_HERE, x, weight, bias, TORC_OPTIONS_(torc_conv2d_options, __VA_ARGS__))
+#define torc_max_pool2d_op(x, kernel, ...) \
+    torc_max_pool2d_op(TORC_HERE, x, kernel, TORC_OPTIONS_(torc_pool_options, __VA_ARGS__))
+#define torc_avg_pool2d_op(x, kernel, ...) \
+    torc_avg_pool2d_op(TORC_HERE, x, kernel, TORC_OPTIONS_(torc_pool_options, __VA_ARGS__))
+#define torc_layer_norm_op(...) torc_layer_norm_op(TORC_HERE, __VA_ARGS__)
+#define torc_batch_norm_op(...) torc_batch_norm_op(TORC_HERE, __VA_ARGS__)
+#define torc_embedding_op(...) torc_embedding_op(TORC_HERE, __VA_ARGS__)
+#define torc_dropout_op(...) torc_dropout_op(TORC_HERE, __VA_ARGS__)
+#define torc_scaled_dot_product_attention(q, k, v, ...) \
+    torc_scaled_dot_product_attention(TORC_HERE, q, k, v, \
+                                      TORC_OPTIONS_(torc_attention_options, __VA_ARGS__))
+#define torc_cross_entropy(logits, target, ...) \
+    torc_cross_entropy(TORC_HERE, logits, target, \
+                       TORC_OPTIONS_(torc_cross_entropy_options, __VA_ARGS__))
+#define torc_mse_loss(...) torc_mse_loss(TORC_HERE, __VA_ARGS__)
+#define torc_l1_loss(...) torc_l1_loss(TORC_HERE, __VA_ARGS__)
+#define torc_bce_with_logits(...) torc_bce_with_logits(TORC_HERE, __VA_ARGS__)
+#define torc_forward(...) torc_forward(TORC_HERE, __VA_ARGS__)
+#define torc_summary(...) torc_summary(TORC_HERE, __VA_ARGS__)
+#define torc_linear(in, out, ...) \
+    torc_linear(TORC_HERE, in, out, TORC_OPTIONS_(torc_linear_options, __VA_ARGS__))
+#define torc_conv2d(in, out, kernel, ...) \
+    torc_conv2d(TORC_HERE, in, out, kernel, TORC_OPTIONS_(torc_conv2d_options, __VA_ARGS__))
+#define torc_max_pool2d(kernel, ...) \
+    torc_max_pool2d(TORC_HERE, kernel, TORC_OPTIONS_(torc_pool_options, __VA_ARGS__))
+#define torc_avg_pool2d(kernel, ...) \
+    torc_avg_pool2d(TORC_HERE, kernel, TORC_OPTIONS_(torc_pool_options, __VA_ARGS__))
+#define torc_flatten_layer() torc_flatten_layer(TORC_HERE)
+#define torc_relu_layer() torc_relu_layer(TORC_HERE)
+#define torc_gelu_layer() torc_gelu_layer(TORC_HERE)
+#define torc_gelu_tanh_layer() torc_gelu_tanh_layer(TORC_HERE)
+#define torc_layer_norm(width, ...) \
+    torc_layer_norm(TORC_HERE, width, TORC_OPTIONS_(torc_norm_options, __VA_ARGS__))
+#define torc_batch_norm2d(channels, ...) \
+    torc_batch_norm2d(TORC_HERE, channels, TORC_OPTIONS_(torc_norm_options, __VA_ARGS__))
+#define torc_embedding(...) torc_embedding(TORC_HERE, __VA_ARGS__)
+#define torc_dropout(...) torc_dropout(TORC_HERE, __VA_ARGS__)
+#define torc_sequential(...) \
+    torc_sequential(TORC_HERE, TORC_COUNT_(torc_module *, __VA_ARGS__), \
+                    TORC_ARRAY_(torc_module *, __VA_ARGS__))
+#define torc_causal_self_attention(width, heads, ...) \
+    torc_causal_self_attention(TORC_HERE, width, heads, \
+                               TORC_OPTIONS_(torc_attention_layer_options, __VA_ARGS__))
+#define torc_transformer_block(width, heads, ...) \
+    torc_transformer_block(TORC_HERE, width, heads, \
+                           TORC_OPTIONS_(torc_attention_layer_options, __VA_ARGS__))
+#define torc_module_new(...) torc_module_new(TORC_HERE, __VA_ARGS__)
+#define torc_parameter(...) torc_parameter(TORC_HERE, __VA_ARGS__)
+#define torc_buffer(...) torc_buffer(TORC_HERE, __VA_ARGS__)
+#define torc_child(...) torc_child(TORC_HERE, __VA_ARGS__)
+#define torc_share_parameter(...) torc_share_parameter(TORC_HERE, __VA_ARGS__)
+#define torc_parameter_at(...) torc_parameter_at(TORC_HERE, __VA_ARGS__)
+#define torc_parameter_named(...) torc_parameter_named(TORC_HERE, __VA_ARGS__)
+#define torc_init_normal(...) torc_init_normal(TORC_HERE, __VA_ARGS__)
+#define torc_init_uniform(...) torc_init_uniform(TORC_HERE, __VA_ARGS__)
+#define torc_init_constant(...) torc_init_constant(TORC_HERE, __VA_ARGS__)
+#define torc_ddp(net, ...) torc_ddp(TORC_HERE, net, TORC_OPTIONS_(torc_ddp_options, __VA_ARGS__))
+#define torc_no_sync_enter(...) torc_no_sync_enter(TORC_HERE, __VA_ARGS__)
+#define torc_ddp_statistics(...) torc_ddp_statistics(TORC_HERE, __VA_ARGS__)
+#define torc_ddp_plan(...) torc_ddp_plan(TORC_HERE, __VA_ARGS__)
+#define torc_sgd(net, ...) torc_sgd(TORC_HERE, net, TORC_OPTIONS_(torc_sgd_options, __VA_ARGS__))
+#define torc_adam(net, ...) torc_adam(TORC_HERE, net, TORC_OPTIONS_(torc_adam_options, __VA_ARGS__))
+#define torc_adamw(net, ...) \
+    torc_adamw(TORC_HERE, net, TORC_OPTIONS_(torc_adam_options, __VA_ARGS__))
+#define torc_step(...) torc_step(TORC_HERE, __VA_ARGS__)
+#define torc_clip_grad_norm(...) torc_clip_grad_norm(TORC_HERE, __VA_ARGS__)
+#define torc_set_lr(...) torc_set_lr(TORC_HERE, __VA_ARGS__)
+#define torc_mnist(...) torc_mnist(TORC_HERE, __VA_ARGS__)
+#define torc_idx(...) torc_idx(TORC_HERE, __VA_ARGS__)
+#define torc_text(path, ...) \
+    torc_text(TORC_HERE, path, TORC_OPTIONS_(torc_text_options, __VA_ARGS__))
+#define torc_text_vocabulary(...) torc_text_vocabulary(TORC_HERE, __VA_ARGS__)
+#define torc_text_encode(...) torc_text_encode(TORC_HERE, __VA_ARGS__)
+#define torc_text_decode(...) torc_text_decode(TORC_HERE, __VA_ARGS__)
+#define torc_arrays(...) torc_arrays(TORC_HERE, __VA_ARGS__)
+#define torc_subset(...) torc_subset(TORC_HERE, __VA_ARGS__)
+#define torc_load_npy(...) torc_load_npy(TORC_HERE, __VA_ARGS__)
+#define torc_loader_new(data, ...) \
+    torc_loader_new(TORC_HERE, data, TORC_OPTIONS_(torc_loader_options, __VA_ARGS__))
+#define torc_loader_next(...) torc_loader_next(TORC_HERE, __VA_ARGS__)
+#define torc_loader_seek(...) torc_loader_seek(TORC_HERE, __VA_ARGS__)
+#define torc_save(...) torc_save(TORC_HERE, __VA_ARGS__)
+#define torc_load(...) torc_load(TORC_HERE, __VA_ARGS__)
+#endif
+
+#endif
