@@ -1,0 +1,198 @@
+/*
+ * ddp -- torc_ddp(): makes a module one replica of many.
+ *
+ *     verify      every rank built the same network: names, shapes, dtypes
+ *     broadcast   rank 0's parameters and buffers go to all
+ *     attach      a reducer hooks itself to the parameters (reducer.h)
+ */
+#include "allreduce/job.h"
+#include "allreduce/reducer.h"
+#include "core/nn/module.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* On a CPU a bucket should still be in the cache when it is reduced. */
+#define BUCKET_BYTES ((size_t)1 << 20)
+#define FIRST_BUCKET_BYTES ((size_t)128 << 10)
+#define SMALL_BUCKET_BYTES 512
+
+typedef struct attached { /* the modules that torc_ddp() was called on */
+    torc_module *net;
+    reducer *reducer;
+    struct attached *next;
+} attached;
+
+static attached *all;
+
+/* ---- verify ---- */
+
+/* A line an item: "0.weight float32 [256, 784]". */
+static char *describe(torc_module *net, size_t *size)
+{
+    int64_t count;
+    const module_item *items = module_items(net, &count);
+    char *text = NULL;
+    FILE *f = open_memstream(&text, size);
+    for (int64_t i = 0; f && i < count; i++)
+        fprintf(f, "%s%s %s %s%s\n", items[i].buffer ? "buffer " : "", items[i].name,
+                torc_dtype_name(items[i].t->dtype), tensor_shape_text(items[i].t),
+                items[i].t->requires_grad || items[i].buffer ? "" : " frozen");
+    if (!f || fclose(f) != 0)
+        die_at((torc_site){0}, "torc_ddp", "no memory to describe the network");
+    return text;
+}
+
+/* The number of the first line in which two texts differ, or -1; *a and *b are moved there. */
+static int64_t first_difference(const char **a, const char **b)
+{
+    for (int64_t line = 0;; line++) {
+        size_t m = strcspn(*a, "\n"), n = strcspn(*b, "\n");
+        if (m != n || memcmp(*a, *b, n))
+            return line;
+        if (!(*a)[m])
+            return -1;
+        *a += m + 1;
+        *b += n + 1;
+    }
+}
+
+/* The lowest rank that differs from rank 0 tells it; the others wait to be ended. */
+static void verify(torc_site at, comm *c, torc_module *net)
+{
+    size_t size = 0, size0;
+    char *mine = describe(net, &size);
+    size0 = size;
+    job_check(at, "torc_ddp", comm_broadcast(c, &size0, sizeof size0, 0, "size of the network"));
+    char *text0 = base_alloc(size0 + 1, 1);
+    if (comm_rank(c) == 0)
+        memcpy(text0, mine, size0);
+    job_check(at, "torc_ddp", comm_broadcast(c, text0, size0, 0, "description of the network"));
+    const char *here = mine, *there = text0;
+    int64_t line = first_difference(&here, &there);
+    int64_t *lines = base_alloc((size_t)comm_size(c), sizeof *lines);
+    job_check(at, "torc_ddp", comm_allgather(c, &line, lines, sizeof line, "comparison"));
+    int differs = 0;
+    while (differs < comm_size(c) && lines[differs] < 0)
+        differs++;
+    if (differs == comm_rank(c))
+        die_at(at, "torc_ddp",
+               "ranks built different networks; the first difference is item %lld: rank 0 has "
+               "\"%.*s\", rank %d has \"%.*s\"",
+               (long long)line, (int)strcspn(there, "\n"), there, differs, (int)strcspn(here, "\n"),
+               here);
+    if (differs <
+        comm_size(c)) { /* the rank that tells ends the job; should it be gone already, end too */
+        comm_barrier(c, "end after a difference");
+        base_exit(1);
+    }
+    free(lines);
+    free(text0);
+    free(mine);
+}
+
+/* ---- broadcast ---- */
+
+static void broadcast(torc_site at, comm *c, torc_module *net)
+{
+    int64_t count;
+    const module_item *items = module_items(net, &count);
+    for (int64_t i = 0; i < count; i++) {
+        tensor *t = items[i].t;
+        if (!tensor_is_dense(t))
+            die_at(at, "torc_ddp", "%s has gaps between its elements", items[i].name);
+        size_t bytes = (size_t)tensor_numel(t) * tensor_item_size(t);
+        job_check(at, "torc_ddp", comm_broadcast(c, tensor_data(t), bytes, 0, items[i].name));
+    }
+}
+
+/* ---- attach ---- */
+
+static bucket_plan plan_of(torc_site at, torc_module *net)
+{
+    int64_t count;
+    const module_item *items = module_items(net, &count);
+    tensor **parameter = base_alloc((size_t)count, sizeof *parameter);
+    const char **name = base_alloc((size_t)count, sizeof *name);
+    int n = 0;
+    for (int64_t i = 0; i < count; i++) {
+        tensor *t = items[i].t;
+        if (items[i].buffer || !t->requires_grad)
+            continue;
+        if (t->hook)
+            die_at(at, "torc_ddp", "%s belongs to a module that torc_ddp() has already",
+                   items[i].name);
+        if (t->dtype != TORC_F32 && t->dtype != TORC_F64)
+            die_at(at, "torc_ddp", "expected float32 parameters, found %s, which is %s",
+                   items[i].name, torc_dtype_name(t->dtype));
+        parameter[n] = t;
+        name[n++] = items[i].name;
+    }
+    bucket_plan plan;
+    bucket_plan_open(&plan, n, parameter, name);
+    free(parameter);
+    free(name);
+    return plan;
+}
+
+static void detach(void *context)
+{
+    attached **at = &all;
+    while (*at && *at != context)
+        at = &(*at)->next;
+    attached *a = *at;
+    *at = a->next;
+    reducer_free(a->reducer);
+    free(a);
+}
+
+torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o)
+{
+    if (!net)
+        die_at(at, __func__, "expected a module, found NULL");
+    comm *c = job_comm(at, __func__);
+    verify(at, c, net);
+    broadcast(at, c, net);
+    size_t bytes = o.bucket_bytes ? o.bucket_bytes : base_limit(BUCKET_BYTES, SMALL_BUCKET_BYTES);
+    size_t first = o.first_bucket_bytes ? o.first_bucket_bytes
+                                        : base_limit(FIRST_BUCKET_BYTES, SMALL_BUCKET_BYTES / 2);
+    attached *a = base_alloc(1, sizeof *a);
+    *a = (attached){net, reducer_new(c, plan_of(at, net), first, bytes), all};
+    all = a;
+    module_set_hook(net, &a->reducer->hook);
+    module_on_free(net, detach, a);
+    return net;
+}
+
+/* ---- what a user asks afterwards ---- */
+
+static reducer *reducer_of(torc_site at, const char *op, torc_module *net)
+{
+    for (attached *a = all; a; a = a->next)
+        if (a->net == net)
+            return a->reducer;
+    die_at(at, op, "expected a module that torc_ddp() returned");
+}
+
+static void leave_no_sync(void *what)
+{
+    ((reducer *)what)->no_sync = false;
+}
+
+torc_scope torc_no_sync_enter(torc_site at, torc_module *net)
+{
+    reducer *r = reducer_of(at, "TORC_NO_SYNC", net);
+    r->no_sync = true;
+    return (torc_scope){leave_no_sync, r, 1};
+}
+
+torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net)
+{
+    return reducer_of(at, __func__, net)->stats;
+}
+
+void torc_ddp_plan(torc_site at, torc_module *net)
+{
+    bucket_plan_print(&reducer_of(at, __func__, net)->plan);
+}

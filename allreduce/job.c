@@ -1,0 +1,129 @@
+/* job -- see job.h. */
+#include "allreduce/job.h"
+
+#include "core/nn/module.h"
+#include "core/tape.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+#define EXIT_HANG 124
+
+static comm *the_comm;
+
+comm *job_comm(torc_site at, const char *op)
+{
+    if (!the_comm)
+        die_at(at, op, "expected to be called between torc_init() and torc_finalize()");
+    return the_comm;
+}
+
+void job_check(torc_site at, const char *op, torc_status status)
+{
+    if (status == TORC_OK)
+        return;
+    if (status == TORC_ERR_TIMEOUT) {
+        log_line(LOG_ERROR, "%s: %s", op, torc_last_error());
+        base_exit(EXIT_HANG);
+    }
+    die_unless_ok(at, op, status);
+}
+
+static void tell_the_others(int code)
+{
+    if (the_comm)
+        comm_abort(the_comm, code);
+}
+
+/* The user's own choice, else this rank's share of the host's cores: busy cores make threaded
+ * products collapse. */
+static int threads_to_use(void)
+{
+    int usual = getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : comm_cores(the_comm);
+    return (int)base_setting_number("TORC_THREADS", usual, 1, 1024);
+}
+
+void torc_init(torc_site at, int *argc, char ***argv)
+{
+    (void)argc; /* taken for the day a launcher hands something over on the command line */
+    (void)argv;
+    if (the_comm)
+        die_at(at, __func__, "called a second time");
+    die_unless_ok(at, __func__, comm_open(&the_comm));
+    base_set_world((world){comm_rank(the_comm), comm_size(the_comm), comm_local_rank(the_comm),
+                           comm_local_size(the_comm)});
+    base_on_exit(tell_the_others);
+    omp_set_num_threads(threads_to_use());
+    log_line(LOG_INFO, "rank %d of %d on %s, %d threads, over %s", comm_rank(the_comm),
+             comm_size(the_comm), comm_host(the_comm, comm_rank(the_comm)), omp_get_max_threads(),
+             comm_backend_name(the_comm));
+}
+
+void torc_finalize(torc_site at)
+{
+    job_comm(at, __func__);
+    module_free_all();
+    torc_tape_clear(at);
+    base_on_exit(NULL);
+    comm_close(the_comm);
+    the_comm = NULL;
+    base_set_world((world){0, 1, 0, 1});
+}
+
+int torc_rank(void)
+{
+    return base_world()->rank;
+}
+
+int torc_world_size(void)
+{
+    return base_world()->size;
+}
+
+int torc_local_rank(void)
+{
+    return base_world()->local_rank;
+}
+
+void torc_set_threads(torc_site at, int threads)
+{
+    if (threads < 1)
+        die_at(at, __func__, "expected 1 thread or more, found %d", threads);
+    omp_set_num_threads(threads);
+}
+
+int torc_threads(void)
+{
+    return omp_get_max_threads();
+}
+
+/* ---- numbers over ranks ---- */
+
+void torc_barrier(torc_site at)
+{
+    job_check(at, __func__, comm_barrier(job_comm(at, __func__), __func__));
+}
+
+double torc_sum_over_ranks(torc_site at, double value)
+{
+    job_check(at, __func__,
+              comm_allreduce(job_comm(at, __func__), &value, 1, TORC_F64, COMM_SUM, __func__));
+    return value;
+}
+
+double torc_max_over_ranks(torc_site at, double value)
+{
+    job_check(at, __func__,
+              comm_allreduce(job_comm(at, __func__), &value, 1, TORC_F64, COMM_MAX, __func__));
+    return value;
+}
+
+double torc_mean_over_ranks(torc_site at, torc_tensor *loss)
+{
+    double weight = torc_weight(at, loss), sums[2] = {0, weight};
+    if (weight > 0) /* a share of nothing may have no value */
+        sums[0] = weight * torc_item(at, loss);
+    job_check(at, __func__,
+              comm_allreduce(job_comm(at, __func__), sums, 2, TORC_F64, COMM_SUM, __func__));
+    return sums[1] > 0 ? sums[0] / sums[1] : 0;
+}
