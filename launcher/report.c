@@ -1,0 +1,146 @@
+/* report -- see report.h. */
+#define _GNU_SOURCE /* accept4 and SOCK_CLOEXEC */
+#include "launcher/report.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ---- messages ---- */
+
+void report_write(text *out, const report *r)
+{
+    switch (r->kind) {
+    case REPORT_HELLO:
+        text_format(out, "hello %s %d %s\n", r->token, r->rank, r->host);
+        break;
+    case REPORT_START:
+        text_format(out, "start %d\n", r->pid);
+        break;
+    case REPORT_LINE:
+        text_add(out, "line ", 5);
+        text_add(out, r->line, r->length);
+        text_add(out, "\n", 1);
+        break;
+    case REPORT_EXIT:
+        text_format(out, "exit %d %d %d %d\n", r->end.code, r->end.signal, r->end.core,
+                    r->end.asked);
+        break;
+    case REPORT_END:
+        text_format(out, "end %d\n", r->milliseconds);
+        break;
+    case REPORT_LEAVE:
+        text_format(out, "leave\n");
+        break;
+    }
+}
+
+static bool of_kind(report *r, report_kind kind, bool well_formed)
+{
+    r->kind = kind;
+    return well_formed;
+}
+
+bool report_read(const char *line, size_t length, report *r)
+{
+    *r = (report){0};
+    if (length >= 5 && !memcmp(line, "line ", 5)) {
+        r->line = line + 5;
+        r->length = length - 5;
+        return of_kind(r, REPORT_LINE, true);
+    }
+    char word[256]; /* sscanf wants a 0 at the end; no other message is long */
+    if (length >= sizeof word)
+        return false;
+    memcpy(word, line, length);
+    word[length] = 0;
+    int core, asked;
+    if (sscanf(word, "hello %32s %d %64s", r->token, &r->rank, r->host) == 3)
+        return of_kind(r, REPORT_HELLO, true);
+    if (sscanf(word, "start %d", &r->pid) == 1)
+        return of_kind(r, REPORT_START, true);
+    if (sscanf(word, "exit %d %d %d %d", &r->end.code, &r->end.signal, &core, &asked) == 4) {
+        r->end.core = core;
+        r->end.asked = asked;
+        return of_kind(r, REPORT_EXIT, true);
+    }
+    if (sscanf(word, "end %d", &r->milliseconds) == 1)
+        return of_kind(r, REPORT_END, true);
+    return of_kind(r, REPORT_LEAVE, !strcmp(word, "leave"));
+}
+
+/* ---- the connection ---- */
+
+void report_new_token(char token[REPORT_TOKEN_SIZE])
+{
+    unsigned char random[(REPORT_TOKEN_SIZE - 1) / 2];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        bug("getrandom: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof random; i++)
+        snprintf(token + 2 * i, 3, "%02x", random[i]);
+}
+
+int report_listen(char *address, size_t size)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, SOMAXCONN) != 0 ||
+        getsockname(fd, (struct sockaddr *)&at, &length) != 0) {
+        fail(TORC_ERR_PEER, "cannot listen on the loopback address: %s", strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    char host[INET_ADDRSTRLEN];
+    inet_ntop(AF_INET, &at.sin_addr, host, sizeof host);
+    snprintf(address, size, "%s:%d", host, ntohs(at.sin_port));
+    return fd;
+}
+
+int report_connect(const char *address)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET};
+    char host[INET_ADDRSTRLEN];
+    unsigned short port;
+    if (sscanf(address, "%15[0-9.]:%hu", host, &port) != 2 ||
+        inet_pton(AF_INET, host, &to.sin_addr) != 1) {
+        fail(TORC_ERR_PEER, REPORT_ADDRESS " is not an address: \"%s\"", address);
+        return -1;
+    }
+    to.sin_port = htons(port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) != 0) {
+        fail(TORC_ERR_PEER, "cannot reach torcrun at %s: %s", address, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    /* Messages are small and each one matters at once: none waits to be joined by another. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    return fd;
+}
+
+bool report_send(int fd, text *out)
+{
+    const char *bytes = out->bytes;
+    size_t left = out->used;
+    out->used = 0;
+    while (left > 0) {
+        ssize_t sent = send(fd, bytes, left, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            return false;
+        bytes += sent;
+        left -= (size_t)sent;
+    }
+    return true;
+}

@@ -1,0 +1,70 @@
+/*
+ * report -- what shim and supervisor say to each other, and how they find each other.
+ *
+ *     shim                                             supervisor
+ *       | hello TOKEN RANK HOST   who I am                  |   nothing counts before it
+ *       | start PID               the program runs          |
+ *       | line TEXT               one line of its stderr    |   any number
+ *       | exit CODE SIGNAL CORE ASKED                       |
+ *       |                         end MILLISECONDS          |   TERM now, KILL that much later
+ *       |                         leave                     |   all ranks are over: exit
+ *
+ * Every message is one line of text over TCP: easy to read along, the same on every machine.
+ * Either side takes the end of the connection for the death of the other.
+ */
+#ifndef LAUNCHER_REPORT_H
+#define LAUNCHER_REPORT_H
+
+#include "launcher/spawn.h"
+#include "launcher/text.h"
+
+/* ---- the environment variables between supervisor, shim and program ---- */
+
+#define REPORT_ADDRESS "TORC_LAUNCH_ADDRESS" /* supervisor to shim: 127.0.0.1:40123 */
+#define REPORT_TOKEN "TORC_LAUNCH_TOKEN"     /* supervisor to shim: proves that it is of this job */
+#define REPORT_WORLD_SIZE "TORC_WORLD_SIZE"  /* to the program: the ranks that were promised */
+
+/* The shim takes the first two away before the program sees them. */
+
+enum {
+    REPORT_TOKEN_SIZE = 33, /* 128 random bits as hexadecimal digits, and the 0 */
+    REPORT_HOST_SIZE = 65,
+    REPORT_LINE_LIMIT = 8192, /* a longer line of a program travels in pieces */
+    REPORT_LIMIT = REPORT_LINE_LIMIT + 64
+};
+
+typedef enum report_kind {
+    REPORT_HELLO,
+    REPORT_START,
+    REPORT_LINE,
+    REPORT_EXIT,
+    REPORT_END,
+    REPORT_LEAVE
+} report_kind;
+
+typedef struct report {
+    report_kind kind;
+    char token[REPORT_TOKEN_SIZE], host[REPORT_HOST_SIZE]; /* hello */
+    int rank;                                              /* hello */
+    int pid;                                               /* start */
+    const char *line;                                      /* line: not ended by a 0 */
+    size_t length;
+    ending end;       /* exit */
+    int milliseconds; /* end */
+} report;
+
+void report_write(text *out, const report *r);
+/* False for what is no message. r->line points into `line`. */
+bool report_read(const char *line, size_t length, report *r);
+
+/* ---- the connection ---- */
+
+void report_new_token(char token[REPORT_TOKEN_SIZE]);
+/* Listens on a port that the system chooses, on this host only, and writes the address to connect
+ * to. -1 with a sentence in torc_last_error(), both of them. */
+int report_listen(char *address, size_t size);
+int report_connect(const char *address);
+/* Sends all that is in `out` and empties it; false when the other side is gone. */
+bool report_send(int fd, text *out);
+
+#endif

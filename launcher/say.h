@@ -1,0 +1,29 @@
+/*
+ * say -- torcrun's own voice on stderr, and the exit codes it promises.
+ */
+#ifndef LAUNCHER_SAY_H
+#define LAUNCHER_SAY_H
+
+#include "core/base.h"
+
+/* Written once; --help prints the same rows. A rank's own exit code passes through unchanged. */
+#define EXIT_CODES(ROW) \
+    ROW(EXIT_USAGE, 64, "the command line was not understood") \
+    ROW(EXIT_LAUNCHER, 70, "the ranks could not be started, or one was lost without a word") \
+    ROW(EXIT_CANNOT_RUN, 126, "the program was found but cannot be run") \
+    ROW(EXIT_NOT_FOUND, 127, "the program was not found") \
+    ROW(EXIT_SIGNAL, 128, "plus the number of the signal that ended the first rank, or torcrun")
+
+#define EXIT_CODE_NAME(name, code, meaning) name = code,
+enum exit_code { EXIT_CODES(EXIT_CODE_NAME) };
+#undef EXIT_CODE_NAME
+
+/* "torcrun: ..." on stderr, in one write. */
+void say(const char *format, ...) PRINTF_LIKE(1, 2);
+/* The same, and then the end of this process: before any rank was started. */
+_Noreturn void quit(int code, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Writes all bytes; false once nobody reads them any more. */
+bool say_bytes(int fd, const char *bytes, size_t n);
+
+#endif
