@@ -1,0 +1,47 @@
+/*
+ * options -- the command line of the examples: one table a program, from which parsing and --help
+ * are made.
+ *
+ *     static struct { long hidden; } mine = {256};
+ *     const option table[] = {COMMON_OPTIONS(common), {"hidden", OPTION_INT, &mine.hidden, "width
+ * of the hidden layer"}}; options_parse(argc, argv, "trains a small network", table, sizeof table /
+ * sizeof *table);
+ */
+#ifndef EXAMPLES_OPTIONS_H
+#define EXAMPLES_OPTIONS_H
+
+typedef enum option_kind { OPTION_INT, OPTION_NUMBER, OPTION_TEXT, OPTION_FLAG } option_kind;
+
+typedef struct option {
+    const char *name;
+    option_kind kind;
+    void *value; /* long *, double *, const char **, int *; what it holds before is the default */
+    const char *help;
+} option;
+
+/* What every example understands. */
+typedef struct common_options {
+    long epochs, steps, warmup, batch, seed;
+    double lr;
+    const char *save, *load, *json;
+} common_options;
+
+#define COMMON_OPTIONS(c) \
+    {"epochs", OPTION_INT, &(c).epochs, "passes over the data"}, \
+        {"steps", OPTION_INT, &(c).steps, "stop after so many steps (0: let --epochs decide)"}, \
+        {"warmup", OPTION_INT, &(c).warmup, "steps left out of the timing"}, \
+        {"batch", OPTION_INT, &(c).batch, "samples of a step, over all ranks"}, \
+        {"lr", OPTION_NUMBER, &(c).lr, "learning rate"}, \
+        {"seed", OPTION_INT, &(c).seed, "of initialisation and shuffling"}, \
+        {"save", OPTION_TEXT, &(c).save, "write the weights to this file at the end"}, \
+        {"load", OPTION_TEXT, &(c).load, "start from the weights in this file"}, \
+    { \
+        "json", OPTION_TEXT, &(c).json, \
+            "append one line of results to this file (-: standard output)" \
+    }
+
+/* Understands `--name value`, `--name=value`, flags and --help. A mistake is one line and exit
+ * code 64. */
+void options_parse(int argc, char **argv, const char *about, const option *table, int count);
+
+#endif

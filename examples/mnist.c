@@ -1,0 +1,106 @@
+/*
+ * mnist -- trains a network on MNIST-format images and tells its accuracy.
+ *
+ *     mnist --model mlp --data DIR            torcrun -n 4 mnist --model cnn --data DIR
+ *
+ * DIR holds the IDX files, plain or .gz. Where it has the test files only, their first 8,000 images
+ * are trained on and the last 2,000 tested on. `scripts/get_data.sh` fetches the whole set.
+ */
+#include "examples/common/meter.h"
+#include "examples/common/options.h"
+#include "torc.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SPLIT 8000
+
+static torc_module *build(const char *model)
+{
+    if (!strcmp(model, "cnn"))
+        return torc_sequential(torc_conv2d(1, 32, 3), torc_relu_layer(), torc_conv2d(32, 64, 3),
+                               torc_relu_layer(), torc_max_pool2d(2), torc_flatten_layer(),
+                               torc_linear(9216, 128), torc_relu_layer(), torc_linear(128, 10));
+    if (!strcmp(model, "mlp"))
+        return torc_sequential(torc_flatten_layer(), torc_linear(784, 256), torc_relu_layer(),
+                               torc_linear(256, 128), torc_relu_layer(), torc_linear(128, 10));
+    return NULL;
+}
+
+static void load_data(const char *dir, torc_dataset **train, torc_dataset **test)
+{
+    torc_dataset *all = torc_mnist(dir, TORC_TEST);
+    if (torc_try_mnist(dir, TORC_TRAIN, train) == TORC_OK) {
+        *test = all;
+        return;
+    }
+    int64_t n = torc_dataset_size(all), split = n > SPLIT ? SPLIT : n / 2;
+    *train = torc_subset(all, 0, split);
+    *test = torc_subset(all, split, n - split);
+}
+
+/* The share of test images whose largest output is their label, over all ranks. */
+static double accuracy(torc_module *net, torc_dataset *test)
+{
+    torc_loader *loader = torc_loader_new(test, .batch_size = 500);
+    double right = 0;
+    torc_eval(net);
+    TORC_NO_GRAD
+    {
+        for (torc_batch batch; torc_loader_next(loader, &batch);) {
+            torc_tensor *guess = torc_argmax(torc_forward(net, batch.x), .dims = TORC_DIMS(1));
+            right += torc_item(torc_sum(torc_to(torc_eq(guess, batch.y), TORC_F32)));
+        }
+    }
+    torc_train(net);
+    torc_loader_free(loader);
+    return torc_sum_over_ranks(right) / (double)torc_dataset_size(test);
+}
+
+int main(int argc, char **argv)
+{
+    common_options o = {.epochs = 5, .batch = 64, .lr = 1e-3, .seed = 1, .warmup = 20};
+    const char *model = "mlp", *data = "data";
+    const option table[] = {COMMON_OPTIONS(o),
+                            {"model", OPTION_TEXT, &model, "mlp or cnn"},
+                            {"data", OPTION_TEXT, &data, "directory of the IDX files"}};
+    options_parse(argc, argv, "trains on MNIST images", table, sizeof table / sizeof *table);
+    torc_init(&argc, &argv);
+    torc_seed((uint64_t)o.seed);
+
+    torc_module *net = build(model);
+    if (!net) {
+        fprintf(stderr, "mnist: --model is mlp or cnn, not %s\n", model);
+        torc_finalize();
+        return 64;
+    }
+    net = torc_ddp(net); /* the single line */
+    if (o.load)
+        torc_load(net, o.load);
+
+    torc_dataset *train, *test;
+    load_data(data, &train, &test);
+    torc_optimizer *opt = torc_adamw(net, .lr = (float)o.lr);
+    torc_loader *loader = torc_loader_new(train, .batch_size = o.batch, .shuffle = true,
+                                          .seed = (uint64_t)o.seed, .endless = true);
+    long steps = o.steps ? o.steps : o.epochs * torc_loader_batches(loader);
+
+    meter m = meter_new(steps, o.warmup, o.batch, "samples");
+    for (torc_batch batch; m.steps < steps && torc_loader_next(loader, &batch);) {
+        meter_start_step(&m);
+        torc_tensor *loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
+        torc_backward(loss);
+        torc_step(opt);
+        meter_end_step(&m, loss);
+    }
+
+    double right = accuracy(net, test);
+    if (torc_rank() == 0)
+        printf("%s on %d ranks: test accuracy %.2f %%\n", model, torc_world_size(), 100 * right);
+    if (o.save)
+        torc_save(net, o.save);
+    meter_write_json(&m, o.json, (result){model, "accuracy", right, o.batch, 0});
+    meter_free(&m);
+    torc_finalize();
+    return 0;
+}
