@@ -1,0 +1,226 @@
+/*
+ * attention of the CPU, at every level, against the formulas over whole matrices of scores in f64:
+ * widths that fill vectors and that do not, more and fewer keys than queries, strided heads.
+ */
+#include "tests/cpu_tensors.h"
+
+#undef TEST
+#include "tests/harness.h"
+
+typedef struct sizes {
+    int64_t b, h, t, s, d;
+    bool causal;
+} sizes;
+
+typedef struct problem {
+    sizes z;
+    tensor *q, *k, *v, *g, *out, *lse, *dq, *dk, *dv;
+    double scale;
+} problem;
+
+/* [B, H, T, D], stored as the middle third of [B, T, 3, H, D]: what a split projection looks like.
+ */
+static tensor *strided(torc_dtype dtype, int64_t b, int64_t h, int64_t t, int64_t d)
+{
+    tensor *all = made(dtype, SHAPE(b, t, 3, h, d));
+    return made_view(all, SHAPE(b, h, t, d), STRIDES(t * 3 * h * d, d, 3 * h * d, 1), h * d);
+}
+
+static problem problem_of(torc_dtype dtype, sizes z)
+{
+    problem p = {.z = z, .scale = 0.6};
+    p.q = strided(dtype, z.b, z.h, z.t, z.d);
+    p.g = strided(dtype, z.b, z.h, z.t, z.d);
+    p.out = strided(dtype, z.b, z.h, z.t, z.d);
+    p.dq = strided(dtype, z.b, z.h, z.t, z.d);
+    p.k = strided(dtype, z.b, z.h, z.s, z.d);
+    p.v = strided(dtype, z.b, z.h, z.s, z.d);
+    p.dk = strided(dtype, z.b, z.h, z.s, z.d);
+    p.dv = strided(dtype, z.b, z.h, z.s, z.d);
+    p.lse = made(dtype, SHAPE(z.b, z.h, z.t));
+    tensor *const random[] = {p.q, p.k, p.v, p.g};
+    for (int i = 0; i < 4; i++)
+        set_random(random[i], -1, 1, (uint64_t)i + 1);
+    return p;
+}
+
+static double dot(const tensor *a, int64_t i, const tensor *b, int64_t j, int64_t d)
+{
+    double sum = 0;
+    for (int64_t e = 0; e < d; e++)
+        sum += value_at(a, i * d + e) * value_at(b, j * d + e);
+    return sum;
+}
+
+/* The row's probabilities into p[0 .. s); returns its lse. */
+static double probabilities(const problem *x, int64_t head, int64_t i, double *p)
+{
+    sizes z = x->z;
+    double largest = -INFINITY, sum = 0;
+    for (int64_t j = 0; j < z.s; j++) {
+        bool seen = !z.causal || j <= i + z.s - z.t;
+        p[j] = seen ? x->scale * dot(x->q, head * z.t + i, x->k, head * z.s + j, z.d) : -INFINITY;
+        largest = fmax(largest, p[j]);
+    }
+    for (int64_t j = 0; j < z.s; j++)
+        sum += p[j] = p[j] == -INFINITY ? 0 : exp(p[j] - largest);
+    for (int64_t j = 0; j < z.s; j++)
+        p[j] /= sum > 0 ? sum : 1;
+    return sum > 0 ? largest + log(sum) : -INFINITY;
+}
+
+typedef struct expected { /* of one head */
+    double *out, *dq, *dk, *dv;
+} expected;
+
+static void expect_row(const problem *x, int64_t head, int64_t i, const double *p, expected *e)
+{
+    sizes z = x->z;
+    double delta = 0;
+    for (int64_t c = 0; c < z.d; c++) {
+        double sum = 0;
+        for (int64_t j = 0; j < z.s; j++)
+            sum += p[j] * value_at(x->v, (head * z.s + j) * z.d + c);
+        e->out[i * z.d + c] = sum;
+        delta += sum * value_at(x->g, (head * z.t + i) * z.d + c);
+    }
+    for (int64_t j = 0; j < z.s; j++) {
+        double dp = dot(x->g, head * z.t + i, x->v, head * z.s + j, z.d);
+        double ds = p[j] * (dp - delta) * x->scale;
+        for (int64_t c = 0; c < z.d; c++) {
+            int64_t row = (head * z.t + i) * z.d + c;
+            e->dq[i * z.d + c] += ds * value_at(x->k, (head * z.s + j) * z.d + c);
+            e->dk[j * z.d + c] += ds * value_at(x->q, row);
+            e->dv[j * z.d + c] += p[j] * value_at(x->g, row);
+        }
+    }
+}
+
+static void compare(const tensor *found, int64_t head, int64_t rows, int64_t d,
+                    const double *values, double before, double tolerance)
+{
+    for (int64_t i = 0; i < rows * d; i++)
+        CHECK_NEAR(value_at(found, head * rows * d + i), before + values[i], tolerance);
+}
+
+static void check_problem(const problem *x, double before, double tolerance)
+{
+    sizes z = x->z;
+    double *p = base_alloc((size_t)z.s + 1, sizeof *p);
+    for (int64_t head = 0; head < z.b * z.h; head++) {
+        expected e = {
+            base_alloc((size_t)(z.t * z.d) + 1, 8), base_alloc((size_t)(z.t * z.d) + 1, 8),
+            base_alloc((size_t)(z.s * z.d) + 1, 8), base_alloc((size_t)(z.s * z.d) + 1, 8)};
+        for (int64_t i = 0; i < z.t; i++) {
+            double lse = probabilities(x, head, i, p);
+            if (isinf(lse))
+                CHECK(value_at(x->lse, head * z.t + i) == lse);
+            else
+                CHECK_NEAR(value_at(x->lse, head * z.t + i), lse, tolerance);
+            expect_row(x, head, i, p, &e);
+        }
+        compare(x->out, head, z.t, z.d, e.out, 0, tolerance);
+        compare(x->dq, head, z.t, z.d, e.dq, before, tolerance);
+        compare(x->dk, head, z.s, z.d, e.dk, before, tolerance);
+        compare(x->dv, head, z.s, z.d, e.dv, before, tolerance);
+        free(e.out), free(e.dq), free(e.dk), free(e.dv);
+    }
+    free(p);
+}
+
+static void run(const kernels *k, const problem *x, double before)
+{
+    tensor *const d[] = {x->dq, x->dk, x->dv};
+    for (int i = 0; i < 3; i++)
+        for (int64_t e = 0; e < tensor_numel(d[i]); e++)
+            set_value(d[i], e, before);
+    bool add = before != 0;
+    k->attention(x->out, x->lse, x->q, x->k, x->v, x->scale, x->z.causal);
+    k->attention_grad((sink){x->dq, add}, (sink){x->dk, add}, (sink){x->dv, add}, x->g, x->out,
+                      x->lse, x->q, x->k, x->v, x->scale, x->z.causal);
+}
+
+static const sizes cases[] = {
+    {2, 3, 5, 5, 3, true},      {1, 2, 33, 33, 8, true},     {1, 1, 64, 64, 32, true},
+    {1, 2, 70, 70, 40, false},  {1, 1, 130, 200, 17, false}, {1, 1, 130, 200, 16, true},
+    {1, 1, 40, 9, 4, true},     {1, 1, 100, 65, 1, false},   {1, 1, 1, 150, 64, true},
+    {1, 1, 48, 40, 256, false}, {1, 1, 3, 0, 4, false},      {1, 1, 0, 3, 4, false},
+    {0, 2, 3, 3, 4, true},      {1, 1, 5, 6, 0, false},
+};
+
+TEST(forward_and_gradients)
+{
+    EACH_LEVEL(k)
+    for (int way = 0; way < 4; way++)
+        for (int i = 0; i < ARRAY_LENGTH(cases); i++) {
+            torc_dtype dtype = way & 1 ? TORC_F64 : TORC_F32;
+            double before = way & 2 ? 0.5 : 0;
+            problem x = problem_of(dtype, cases[i]);
+            run(k, &x, before);
+            check_problem(&x, before, dtype == TORC_F64 ? 1e-12 : 1e-5);
+        }
+}
+
+/* Scores far beyond what e^x can hold, of both signs. */
+TEST(large_scores)
+{
+    EACH_LEVEL(k)
+    {
+        problem x = problem_of(TORC_F32, (sizes){1, 1, 90, 90, 16, true});
+        x.scale = 200;
+        run(k, &x, 0);
+        double *p = base_alloc(90, sizeof *p);
+        for (int64_t i = 0; i < 90; i++) {
+            CHECK_NEAR(value_at(x.lse, i), probabilities(&x, 0, i, p), 1e-5);
+            for (int64_t c = 0; c < 16; c++)
+                CHECK(isfinite(value_at(x.out, i * 16 + c)) &&
+                      isfinite(value_at(x.dq, i * 16 + c)));
+        }
+    }
+}
+
+TEST(gradients_nobody_wants_are_left_out)
+{
+    EACH_LEVEL(k)
+    {
+        problem x = problem_of(TORC_F32, (sizes){1, 2, 20, 20, 8, true});
+        problem y = problem_of(TORC_F32, (sizes){1, 2, 20, 20, 8, true});
+        run(k, &x, 0);
+        k->attention_grad((sink){NULL, false}, (sink){y.dk, false}, (sink){NULL, false}, x.g, x.out,
+                          x.lse, x.q, x.k, x.v, x.scale, true);
+        for (int64_t i = 0; i < tensor_numel(x.dk); i++)
+            CHECK(value_at(y.dk, i) == value_at(x.dk, i));
+    }
+}
+
+TEST(a_nan_reaches_the_result)
+{
+    EACH_LEVEL(k)
+    {
+        problem x = problem_of(TORC_F32, (sizes){1, 1, 40, 40, 16, true});
+        set_value(x.k, 10 * 16 + 3, NAN);
+        k->attention(x.out, x.lse, x.q, x.k, x.v, x.scale, true);
+        CHECK(isfinite(value_at(x.out, 9 * 16)));
+        CHECK(isnan(value_at(x.out, 10 * 16)));
+        CHECK(isnan(value_at(x.lse, 39)));
+    }
+}
+
+TEST(same_bits_on_any_number_of_threads)
+{
+    EACH_LEVEL(k)
+    {
+        problem x[3];
+        for (int threads = 1; threads <= 3; threads++) {
+            omp_set_num_threads(threads);
+            problem *y = &x[threads - 1];
+            *y = problem_of(TORC_F32, (sizes){1, 2, 400, 400, 64, true});
+            run(k, y, 0);
+            for (int64_t i = 0; i < tensor_numel(y->out); i += 7) {
+                CHECK(value_at(y->out, i) == value_at(x[0].out, i));
+                CHECK(value_at(y->dq, i) == value_at(x[0].dq, i));
+                CHECK(value_at(y->dk, i) == value_at(x[0].dk, i));
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+/*
+ * torc_ddp(): the exact mean over the global batch whatever the shares, equal replicas, unused
+ * parameters, accumulation, and networks that differ.
+ *
+ * The reference of every case is the same network without torc_ddp() on the whole batch, computed
+ * by each rank for itself.
+ */
+#include "core/torc.h"
+
+#include "tests/harness.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { IN = 6, HIDDEN = 5, OUT = 3, BATCH = 11 };
+
+static void start(void)
+{
+    setenv("TORC_SMALL_LIMITS", "1", 1); /* buckets of a few parameters */
+    torc_init(NULL, NULL);
+}
+
+static torc_module *network(int seed)
+{
+    torc_seed((uint64_t)seed);
+    return torc_sequential(torc_linear(IN, HIDDEN), torc_relu_layer(), torc_linear(HIDDEN, HIDDEN),
+                           torc_relu_layer(), torc_linear(HIDDEN, OUT));
+}
+
+/* Samples first .. end - 1 of a fixed batch. */
+static torc_tensor *inputs(int first, int end)
+{
+    float v[BATCH * IN + 1];
+    for (int i = first * IN; i < end * IN; i++)
+        v[i - first * IN] = (float)(i * 37 % 23) / 11 - 1;
+    torc_tensor *x = torc_zeros(TORC_SHAPE(end - first, IN));
+    torc_write(x, TORC_F32, v, (end - first) * IN);
+    return x;
+}
+
+static torc_tensor *labels(int first, int end)
+{
+    int64_t v[BATCH + 1];
+    for (int i = first; i < end; i++)
+        v[i - first] = i * 5 % OUT;
+    torc_tensor *y = torc_zeros(TORC_SHAPE(end - first), .dtype = TORC_I64);
+    torc_write(y, TORC_I64, v, end - first);
+    return y;
+}
+
+static void backward(torc_module *net, int first, int end)
+{
+    torc_backward(torc_cross_entropy(torc_forward(net, inputs(first, end)), labels(first, end)));
+}
+
+static void compare_gradients(torc_module *net, torc_module *alone, double factor)
+{
+    for (int64_t i = 0; i < torc_parameter_count(net); i++) {
+        float a[64], b[64];
+        torc_tensor *p = torc_parameter_at(net, i, NULL), *q = torc_parameter_at(alone, i, NULL);
+        int64_t n = torc_numel(p);
+        torc_read(torc_grad(p), TORC_F32, a, n);
+        torc_read(torc_grad(q), TORC_F32, b, n);
+        for (int64_t j = 0; j < n; j++)
+            CHECK_NEAR(a[j], factor * b[j], 1e-6);
+    }
+}
+
+/* This rank's share when `total` samples are dealt as evenly as they go. */
+static int share(int rank, int total)
+{
+    return total * rank / torc_world_size();
+}
+
+static void check_mean(int steps)
+{
+    start();
+    torc_module *net = torc_ddp(network(1)), *alone = network(1);
+    int first = share(torc_rank(), BATCH), end = share(torc_rank() + 1, BATCH);
+    for (int i = 0; i < steps; i++) { /* the second step runs on rebuilt buckets */
+        torc_zero_grad(net);
+        torc_zero_grad(alone);
+        backward(net, first, end);
+        backward(alone, 0, BATCH);
+        compare_gradients(net, alone, 1);
+        torc_tape_clear();
+    }
+    CHECK_INT(torc_ddp_statistics(net).steps, steps);
+    CHECK(torc_ddp_statistics(net).buckets > 1);
+    torc_finalize();
+}
+
+TEST(mean_of_one_rank)
+{
+    check_mean(3);
+}
+
+TEST_RANKS(mean_of_uneven_shares, 3)
+{
+    check_mean(3);
+}
+
+TEST_RANKS(mean_of_four, 4)
+{
+    check_mean(2);
+}
+
+TEST_RANKS(a_share_may_be_empty, 3)
+{
+    start();
+    torc_module *net = torc_ddp(network(1)), *alone = network(1);
+    int mine = torc_rank() < 2; /* two samples for three ranks */
+    backward(net, torc_rank() * mine, torc_rank() * mine + mine);
+    backward(alone, 0, 2);
+    compare_gradients(net, alone, 1);
+    torc_finalize();
+}
+
+TEST_RANKS(accumulation_sends_once, 2)
+{
+    start();
+    torc_module *net = torc_ddp(network(1)), *alone = network(1);
+    int half = BATCH - 1, r = torc_rank(); /* ten samples: four micro-batches of 2, 3, 3 and 2 */
+    const int cut[] = {0, 2, 5, 8, half};
+    TORC_NO_SYNC(net)
+    {
+        backward(net, cut[2 * r], cut[2 * r + 1]);
+    }
+    CHECK_INT(torc_ddp_statistics(net).steps, 0);
+    backward(net, cut[2 * r + 1], cut[2 * r + 2]);
+    CHECK_INT(torc_ddp_statistics(net).steps, 1);
+    backward(alone, 0, half);
+    compare_gradients(net, alone, 2); /* two calls: twice the mean over all samples */
+    torc_finalize();
+}
+
+TEST_RANKS(synchronised_means_add_up, 2)
+{
+    start();
+    torc_module *net = torc_ddp(network(1)), *alone = network(1);
+    int first = share(torc_rank(), BATCH), end = share(torc_rank() + 1, BATCH);
+    backward(net, first, end);
+    backward(net, first, end);
+    backward(alone, 0, BATCH);
+    compare_gradients(net, alone, 2);
+    torc_finalize();
+}
+
+/* ---- parameters that take no part ---- */
+
+typedef struct choice {
+    torc_module *left, *right;
+} choice;
+
+static torc_tensor *choose(torc_module *self, torc_tensor *x)
+{
+    choice *s = torc_module_state(self);
+    return torc_forward(torc_rank() % 2 ? s->left : s->right, x);
+}
+
+TEST_RANKS(unused_parameters_need_no_flag, 2)
+{
+    start();
+    torc_module *net = torc_module_new("Choice", choose, sizeof(choice));
+    choice *s = torc_module_state(net);
+    s->left = torc_child(net, "left", torc_linear(IN, OUT));
+    s->right = torc_child(net, "right", torc_linear(IN, OUT));
+    net = torc_ddp(net);
+    for (int i = 0; i < 3; i++) {
+        torc_zero_grad(net);
+        backward(net, 0, 4);
+        torc_tape_clear();
+    }
+    for (int i = 0; i < 4; i++) { /* each branch got the mean of one rank's gradient and nothing */
+        double norm = torc_item(torc_sum(torc_abs(torc_grad(torc_parameter_at(net, i, NULL)))));
+        CHECK(norm > 0);
+        CHECK_NEAR(torc_max_over_ranks(norm), norm, 0);
+    }
+    torc_finalize();
+}
+
+/* ---- replicas ---- */
+
+TEST_RANKS(replicas_stay_equal_to_the_bit, 4)
+{
+    start();
+    torc_module *net = torc_ddp(network(torc_rank())); /* rank 0's weights go to all */
+    torc_optimizer *opt = torc_adamw(net, .lr = 0.01f);
+    for (int i = 0; i < 20; i++) {
+        backward(net, share(torc_rank(), BATCH), share(torc_rank() + 1, BATCH));
+        torc_step(opt);
+        torc_tape_clear();
+    }
+    for (int64_t i = 0; i < torc_parameter_count(net); i++) {
+        torc_tensor *p = torc_parameter_at(net, i, NULL);
+        float v[64];
+        torc_read(p, TORC_F32, v, torc_numel(p));
+        for (int64_t j = 0; j < torc_numel(p); j++) {
+            CHECK_NEAR(torc_max_over_ranks(v[j]), v[j], 0);
+            CHECK_NEAR(-torc_max_over_ranks(-v[j]), v[j], 0);
+        }
+    }
+    torc_finalize();
+}
+
+TEST_RANKS(the_mean_loss_over_ranks, 3)
+{
+    start();
+    torc_module *net = torc_ddp(network(1)), *alone = network(1);
+    int first = share(torc_rank(), BATCH), end = share(torc_rank() + 1, BATCH);
+    torc_tensor *part =
+        torc_cross_entropy(torc_forward(net, inputs(first, end)), labels(first, end));
+    torc_tensor *whole =
+        torc_cross_entropy(torc_forward(alone, inputs(0, BATCH)), labels(0, BATCH));
+    CHECK_NEAR(torc_mean_over_ranks(part), torc_item(whole), 1e-6);
+    torc_finalize();
+}
+
+/* ---- refused ---- */
+
+TEST_RANKS_DIE(networks_that_differ, 3, 1,
+               "item 0: rank 0 has \"weight float32 [4, 4]\", rank 2 has \"weight float32 [5, 4]\"")
+{
+    start();
+    torc_ddp(torc_linear(4, torc_rank() == 2 ? 5 : 4));
+}
+
+TEST_RANKS_DIE(a_wrong_shape_on_every_rank, 2, 1, "inner dimensions differ: [2, 3] x [4, 5]")
+{
+    start();
+    torc_matmul(torc_ones(TORC_SHAPE(2, 3)), torc_ones(TORC_SHAPE(4, 5)));
+}
+
+TEST_DIES(outside_a_job, 1, "between torc_init() and torc_finalize()")
+{
+    torc_ddp(torc_linear(2, 2));
+}
+
+TEST_RANKS_DIE(a_rank_that_never_comes, 2, 124, "gradient bucket 0")
+{
+    setenv("TORC_TIMEOUT", "1", 1);
+    start();
+    torc_module *net = torc_ddp(network(1));
+    if (torc_rank() == 0)
+        backward(net, 0, 3);
+    for (double end = torc_seconds() + 10; torc_seconds() < end;)
+        ; /* rank 1 computes for ever */
+}

@@ -1,0 +1,69 @@
+/* The cache: the same block again, classes, peaks, wrapped memory. */
+#include "core/storage.h"
+#include "tests/harness.h"
+
+TEST(a_freed_block_comes_back)
+{
+    storage *a = storage_new(100000);
+    void *data = a->data;
+    storage_release(a);
+    storage *b = storage_new(99000); /* the same class */
+    CHECK(b->data == data);
+    storage_release(b);
+}
+
+TEST(classes_waste_at_most_an_eighth)
+{
+    for (size_t bytes = 1; bytes < (size_t)1 << 40; bytes = bytes * 5 / 4 + 1) {
+        if (bytes > 64 << 20)
+            break;
+        storage *s = storage_new(bytes);
+        CHECK(s->bytes >= bytes);
+        CHECK(s->bytes <= bytes + bytes / 8 + 64);
+        CHECK((size_t)s->data % 64 == 0);
+        storage_release(s);
+    }
+}
+
+TEST(nothing_takes_nothing)
+{
+    storage *s = storage_new(0);
+    CHECK(s->data == NULL);
+    storage_release(s);
+}
+
+TEST(statistics_follow)
+{
+    torc_memory_stats before = torc_memory();
+    storage *s = storage_new(1 << 20);
+    CHECK_INT(torc_memory().live_bytes, before.live_bytes + (1 << 20));
+    CHECK(torc_memory().peak_bytes >= 1 << 20);
+    storage_release(s);
+    CHECK_INT(torc_memory().live_bytes, before.live_bytes);
+    CHECK(torc_memory().held_bytes >= 1 << 20);
+    storage_trim();
+    CHECK_INT(torc_memory().held_bytes, before.held_bytes);
+}
+
+static int told;
+
+static void on_gone(storage *s)
+{
+    told += s->owner == &told;
+}
+
+TEST(an_owner_is_told)
+{
+    static char memory[64];
+    storage *s = storage_wrap(memory, sizeof memory, on_gone, &told);
+    storage_share(s);
+    storage_release(s);
+    CHECK_INT(told, 0);
+    storage_release(s);
+    CHECK_INT(told, 1);
+}
+
+TEST_DIES(no_room, 1, "no room for")
+{
+    storage_new((size_t)1 << 50);
+}
