@@ -97,11 +97,6 @@ void *torc_module_state(torc_module *m)
     return m->state;
 }
 
-const char *module_kind(const torc_module *m)
-{
-    return m->kind;
-}
-
 static void check_name(torc_site at, const char *op, const torc_module *m, const char *name)
 {
     if (!m)
@@ -218,6 +213,27 @@ const module_item *module_items(torc_module *net, int64_t *count)
     }
     *count = net->item_count;
     return net->items;
+}
+
+static void each(torc_module *m, const char *name,
+                 void (*visit)(const module_layer *layer, void *context), void *context)
+{
+    module_item *own = base_alloc((size_t)m->entry_count, sizeof *own);
+    for (int i = 0; i < m->entry_count; i++)
+        own[i] = (module_item){m->entries[i].name, m->entries[i].t, m->entries[i].buffer};
+    visit(&(module_layer){name, m->kind, own, m->entry_count}, context);
+    free(own);
+    for (int i = 0; i < m->child_count; i++) {
+        char *inner = base_format("%s%s%s", name, *name ? "." : "", m->children[i].name);
+        each(m->children[i].m, inner, visit, context);
+        free(inner);
+    }
+}
+
+void module_each(torc_module *net, void (*visit)(const module_layer *layer, void *context),
+                 void *context)
+{
+    each(net, "", visit, context);
 }
 
 int64_t torc_parameter_count(torc_module *net)

@@ -21,6 +21,16 @@ typedef struct module_item {
  * likewise. */
 const module_item *module_items(torc_module *net, int64_t *count);
 
+/* Every module of the tree, from the root down, with what is its own; `name` is dotted, "" for the
+ * root. */
+typedef struct module_layer {
+    const char *name, *kind;
+    const module_item *items;
+    int count;
+} module_layer;
+void module_each(torc_module *net, void (*visit)(const module_layer *layer, void *context),
+                 void *context);
+
 /* The place that called torc_forward() on the layer that runs: what a layer of this room passes to
  * its ops. */
 torc_site module_site(void);

@@ -175,20 +175,16 @@ static void F(next_maxima)(F(forward) * f, int64_t n, T scale)
 /* Scores to powers; l and the sum of v move on. */
 static void F(next_powers)(F(forward) * f, int64_t n, const T *before)
 {
-    T shift[ROWS], factor[ROWS];
-#pragma omp simd
-    for (int r = 0; r < ROWS; r++) {
-        shift[r] = fabs(f->m[r]) == (T)INFINITY ? 0 : f->m[r]; /* inf - inf would be a NaN */
-        factor[r] = F(exp)(before[r] - shift[r]);
-    }
+    T factor[ROWS];
     for (int64_t r = 0; r < ROWS; r += LANES(T)) {
-        F(vec) sum = F(load)(f->l + r) * F(load)(factor + r);
+        F(vec) m = F(load)(f->m + r), shift = F(unless)(m, m - m != 0); /* inf - inf is no number */
+        F(vec) scale = F(powers)(F(load)(before + r) - shift), sum = F(load)(f->l + r) * scale;
+        F(store)(factor + r, scale);
         for (int64_t j = 0; j < n; j++) {
             T *at = f->scores + j * ROWS + r;
-#pragma omp simd
-            for (int lane = 0; lane < LANES(T); lane++)
-                at[lane] = F(exp)(at[lane] - shift[r + lane]);
-            sum += F(load)(at);
+            F(vec) power = F(powers)(F(load)(at) - shift);
+            F(store)(at, power);
+            sum += power;
         }
         F(store)(f->l + r, sum);
     }
@@ -269,8 +265,7 @@ static void F(attention)(tensor *out, T *lse, const tensor *q, const tensor *k, 
     for (int64_t head = 0; head < count; head++)
         for (int64_t task = 0; task < tasks; task++)
             F(forward_task)
-            (memory + omp_get_thread_num() * size, out, lse, q, k, v, head,
-             part_of(h->rows, cut, task), h);
+    (memory + omp_get_thread_num() * size, out, lse, q, k, v, head, part_of(h->rows, cut, task), h);
 }
 
 /* ---- backward ---- */
@@ -289,12 +284,13 @@ typedef struct F(backward) {
 /* Scores in p and g v^T in ds become p and ds; n keys. */
 static void F(score_grad)(F(backward) * f, int64_t n, T scale)
 {
-    for (int64_t j = 0; j < n; j++) {
-        T *p = f->p + j * ROWS, *ds = f->ds + j * ROWS;
-#pragma omp simd
-        for (int r = 0; r < ROWS; r++) {
-            p[r] = F(exp)(p[r] * scale - f->shift[r]);
-            ds[r] = p[r] * (ds[r] - f->delta[r]) * scale;
+    for (int64_t r = 0; r < ROWS; r += LANES(T)) {
+        F(vec) shift = F(load)(f->shift + r), delta = F(load)(f->delta + r);
+        for (int64_t j = 0; j < n; j++) {
+            T *at = f->p + j * ROWS + r, *ds = f->ds + j * ROWS + r;
+            F(vec) p = F(powers)(F(load)(at) * scale - shift);
+            F(store)(at, p);
+            F(store)(ds, p * (F(load)(ds) - delta) * scale);
         }
     }
 }

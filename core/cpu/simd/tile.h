@@ -73,6 +73,23 @@ static ALWAYS_INLINE F(vec) F(larger)(F(vec) a, F(vec) b)
     return (F(vec))(((F(lanes))a & first) | ((F(lanes))b & ~first));
 }
 
+/* v, but 0 where `not` holds. */
+static ALWAYS_INLINE F(vec) F(unless)(F(vec) v, F(lanes) not )
+{
+    return (F(vec))((F(lanes))v & ~not );
+}
+
+/* e^x, lane by lane: a loop that becomes one vector of each operation. */
+static ALWAYS_INLINE F(vec) F(powers)(F(vec) x)
+{
+    T lane[VECTOR_BYTES / sizeof(T)];
+    F(store)(lane, x);
+#pragma omp simd
+    for (int i = 0; i < (int)(VECTOR_BYTES / sizeof(T)); i++)
+        lane[i] = F(exp)(lane[i]);
+    return F(load)(lane);
+}
+
 /* rows and vectors are constants where this is called: everything unrolls into registers. */
 static ALWAYS_INLINE void F(tile)(int rows, int vectors, F(left) a, const T *b, int64_t b_row, T *c,
                                   int64_t c_row, int64_t k, bool add)
