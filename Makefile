@@ -121,6 +121,9 @@ test: all $(tests)
 check-includes:
 	@scripts/check_includes.sh
 
+fuzz:
+	tests/fuzz/run.sh
+
 bench-peer: all
 	scripts/bench_peer.sh
 

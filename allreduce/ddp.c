@@ -192,6 +192,42 @@ torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net)
     return reducer_of(at, __func__, net)->stats;
 }
 
+/* FNV-1a (Fowler, Noll, Vo) over words instead of bytes: equal replicas have equal sums, and a
+ * flipped bit shows. */
+static uint64_t hash_of(const void *data, size_t bytes, uint64_t hash)
+{
+    const uint64_t prime = 0x100000001b3u;
+    const char *at = data;
+    for (; bytes >= sizeof(uint64_t); bytes -= sizeof(uint64_t), at += sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, at, sizeof word);
+        hash = (hash ^ word) * prime;
+        hash ^= hash >> 32;
+    }
+    for (; bytes > 0; bytes--)
+        hash = (hash ^ (uint8_t)*at++) * prime;
+    return hash;
+}
+
+bool torc_replicas_agree(torc_site at, torc_module *net)
+{
+    comm *c = job_comm(at, __func__);
+    int64_t count;
+    const module_item *items = module_items(net, &count);
+    uint64_t mine = 0xcbf29ce484222325u;
+    for (int64_t i = 0; i < count; i++)
+        if (!items[i].buffer)
+            mine = hash_of(tensor_data(items[i].t),
+                           (size_t)tensor_numel(items[i].t) * tensor_item_size(items[i].t), mine);
+    uint64_t *all_hashes = base_alloc((size_t)comm_size(c), sizeof mine);
+    job_check(at, __func__, comm_allgather(c, &mine, all_hashes, sizeof mine, __func__));
+    bool agree = true;
+    for (int i = 0; i < comm_size(c); i++)
+        agree = agree && all_hashes[i] == all_hashes[0];
+    free(all_hashes);
+    return agree;
+}
+
 void torc_ddp_plan(torc_site at, torc_module *net)
 {
     bucket_plan_print(&reducer_of(at, __func__, net)->plan);

@@ -2,6 +2,7 @@
 #include "allreduce/job.h"
 
 #include "core/nn/module.h"
+#include "core/optim/optimizer.h"
 #include "core/tape.h"
 
 #include <omp.h>
@@ -62,6 +63,7 @@ void torc_init(torc_site at, int *argc, char ***argv)
 void torc_finalize(torc_site at)
 {
     job_comm(at, __func__);
+    optimizer_free_all();
     module_free_all();
     torc_tape_clear(at);
     base_on_exit(NULL);

@@ -489,6 +489,9 @@ typedef struct torc_ddp_stats {
     double bytes;        /* of gradients handed to the collective */
 } torc_ddp_stats;
 TORC_API torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net);
+/* Do all ranks hold the same parameters, to the bit? Every rank must call it; all get the same
+ * answer. */
+TORC_API bool torc_replicas_agree(torc_site at, torc_module *net);
 TORC_API void torc_ddp_plan(torc_site at,
                             torc_module *net); /* prints which parameter lives in which bucket */
 
@@ -829,6 +832,7 @@ inline torc_shape torc_shape_from(std::initializer_list<int64_t> dims)
 #define torc_ddp(net, ...) torc_ddp(TORC_HERE, net, TORC_OPTIONS_(torc_ddp_options, __VA_ARGS__))
 #define torc_no_sync_enter(...) torc_no_sync_enter(TORC_HERE, __VA_ARGS__)
 #define torc_ddp_statistics(...) torc_ddp_statistics(TORC_HERE, __VA_ARGS__)
+#define torc_replicas_agree(...) torc_replicas_agree(TORC_HERE, __VA_ARGS__)
 #define torc_ddp_plan(...) torc_ddp_plan(TORC_HERE, __VA_ARGS__)
 #define torc_sgd(net, ...) torc_sgd(TORC_HERE, net, TORC_OPTIONS_(torc_sgd_options, __VA_ARGS__))
 #define torc_adam(net, ...) torc_adam(TORC_HERE, net, TORC_OPTIONS_(torc_adam_options, __VA_ARGS__))

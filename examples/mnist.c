@@ -95,8 +95,10 @@ int main(int argc, char **argv)
     }
 
     double right = accuracy(net, test);
+    bool equal = torc_replicas_agree(net);
     if (torc_rank() == 0)
-        printf("%s on %d ranks: test accuracy %.2f %%\n", model, torc_world_size(), 100 * right);
+        printf("%s on %d ranks: test accuracy %.2f %%, replicas %s\n", model, torc_world_size(),
+               100 * right, equal ? "equal to the bit" : "differ");
     if (o.save)
         torc_save(net, o.save);
     meter_write_json(&m, o.json, (result){model, "accuracy", right, o.batch, 0});

@@ -136,7 +136,9 @@ static void tell_others(const ranks *all, text *out)
 void ranks_tell(const ranks *all, text *out)
 {
     const rank *r = &all->of[all->first_failure];
-    text_format(out, "torcrun: rank %d on host %s (pid %d) ", all->first_failure, r->host, r->pid);
+    text_format(out, "torcrun: rank %d on host %s ", all->first_failure, r->host);
+    if (r->pid) /* else it never ran */
+        text_format(out, "(pid %d) ", r->pid);
     tell_cause(r, out);
     tell_last_lines(r, out);
     tell_others(all, out);

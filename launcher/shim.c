@@ -106,6 +106,8 @@ static void say_hello(keeper *k, const char *token)
     if (gethostname(hello.host, sizeof hello.host - 1) != 0 || !hello.host[0])
         strcpy(hello.host, "?");
     report_write(&k->out, &hello);
+    flush_reports(
+        k); /* now: from here on a death of this process is a rank lost, not one missing */
 }
 
 /* ---- the program ---- */

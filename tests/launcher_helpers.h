@@ -15,8 +15,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define RANK "$OMPI_COMM_WORLD_RANK"
+/* Waits until two ranks have written a line each to the file `up`. */
+#define UNTIL_UP "until [ -e up ] && [ $(wc -l < up) -ge 2 ]; do sleep 0.02; done; "
 
 static char output[65536]; /* of the last run(), stdout and stderr together */
 
@@ -38,8 +41,17 @@ __attribute__((format(printf, 1, 2))) static int run(const char *format, ...)
     va_start(args, format);
     vsnprintf(command, sizeof command, format, args);
     va_end(args);
-    return test_command(40, output, sizeof output, "export PATH='%s':'%s':\"$PATH\"; cd '%s'; %s",
+    return test_command(40, output, sizeof output,
+                        "export NAP=30.%d PATH='%s':'%s':\"$PATH\"; cd '%s'; %s", (int)getpid(),
                         test_path("."), folder, test_path("."), command);
+}
+
+/* `sleep $NAP` is a sleep that no other case has, run beside this one or before: how many of them
+ * are left says what a job left behind. */
+static inline int count_naps(void)
+{
+    run("pgrep -xa sleep | grep -c \" $NAP$\"");
+    return atoi(output);
 }
 
 /* A program of the case's own: `text` is all of the file. */

@@ -3,8 +3,6 @@
  * widths that fill vectors and that do not, more and fewer keys than queries, strided heads.
  */
 #include "tests/cpu_tensors.h"
-
-#undef TEST
 #include "tests/harness.h"
 
 typedef struct sizes {

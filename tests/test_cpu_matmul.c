@@ -5,8 +5,6 @@
 #include "tests/cpu_tensors.h"
 
 #include "core/cpu/onednn.h"
-
-#undef TEST
 #include "tests/harness.h"
 
 #define MATMUL(...) cpu_kernels()->matmul(__VA_ARGS__)

@@ -3,8 +3,6 @@
  * formulas in f64.
  */
 #include "tests/cpu_tensors.h"
-
-#undef TEST
 #include "tests/harness.h"
 
 static const int64_t widths[] = {1, 2, 7, 10, 16, 65, 1000, 1024, 5003};

@@ -192,6 +192,7 @@ TEST_RANKS(replicas_stay_equal_to_the_bit, 4)
         torc_step(opt);
         torc_tape_clear();
     }
+    CHECK(torc_replicas_agree(net));
     for (int64_t i = 0; i < torc_parameter_count(net); i++) {
         torc_tensor *p = torc_parameter_at(net, i, NULL);
         float v[64];
@@ -201,6 +202,17 @@ TEST_RANKS(replicas_stay_equal_to_the_bit, 4)
             CHECK_NEAR(-torc_max_over_ranks(-v[j]), v[j], 0);
         }
     }
+    torc_finalize();
+}
+
+TEST_RANKS(a_flipped_bit_shows, 3)
+{
+    start();
+    torc_module *net = torc_ddp(network(1));
+    CHECK(torc_replicas_agree(net));
+    if (torc_rank() == 1)
+        ((uint8_t *)torc_data(torc_parameter_named(net, "4.bias")))[5] ^= 1;
+    CHECK(!torc_replicas_agree(net));
     torc_finalize();
 }
 

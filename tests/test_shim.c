@@ -36,38 +36,31 @@ TEST(the_launcher_keeps_its_token_to_itself)
     CHECK_SAYS_NOT("TORC_LAUNCH");
 }
 
-/* Each sleep has a number of its own: what is looked for can only be what was left behind. */
-static void check_none_left(const char *sleep)
-{
-    run("pgrep -xa sleep | grep -c ' %s$'", sleep);
-    CHECK_TEXT(output, "0\n");
-}
-
 TEST(background_processes_go_with_the_program)
 {
-    CHECK_INT(run("torcrun -n 2 sh -c 'sleep 86421 & exit 0'"), 0);
-    check_none_left("86421");
-    CHECK_INT(run("torcrun -n 2 sh -c 'setsid sleep 86422 & sleep 0.1; exit 5'"), 5);
-    check_none_left("86422");
+    CHECK_INT(run("torcrun -n 2 sh -c 'sleep $NAP & exit 0'"), 0);
+    CHECK_INT(count_naps(), 0);
+    CHECK_INT(run("torcrun -n 2 sh -c 'setsid sleep $NAP & sleep 0.1; exit 5'"), 5);
+    CHECK_INT(count_naps(), 0);
 }
 
 TEST(a_killed_mpirun_takes_all_ranks_along)
 {
-    int code = run("torcrun -n 2 sh -c 'trap \"\" TERM; echo up; sleep 86423 & sleep 86423' > up & "
-                   "while [ $(grep -c up up) -lt 2 ]; do sleep 0.02; done; "
-                   "kill -9 $(pgrep -P $! mpirun); wait $!");
+    int code =
+        run("torcrun -n 2 sh -c 'trap \"\" TERM; echo up; sleep $NAP & sleep $NAP' > up & " UNTIL_UP
+            "kill -9 $(pgrep -P $! mpirun); wait $!");
     CHECK_INT(code, 137);
     CHECK_SAYS("mpirun ended the job with exit code 137");
-    check_none_left("86423");
+    CHECK_INT(count_naps(), 0);
 }
 
 TEST(a_killed_shim_is_a_lost_rank)
 {
-    int code = run("torcrun -n 2 sh -c 'if [ " RANK " = 1 ]; then kill -9 $PPID; fi; sleep 86424'");
+    int code = run("torcrun -n 2 sh -c 'if [ " RANK " = 1 ]; then kill -9 $PPID; fi; sleep $NAP'");
     CHECK_INT(code, 70);
     CHECK_SAYS("torcrun: rank 1 on host ");
     CHECK_SAYS("was lost");
-    check_none_left("86424");
+    CHECK_INT(count_naps(), 0);
 }
 
 TEST(a_shim_is_not_for_users)

@@ -1,13 +1,7 @@
 /* test_supervisor -- how a job ends: whose exit code, what is said, who is left. */
 #include "tests/launcher_helpers.h"
 
-#define ONLY(rank, what) "'[ " RANK " = " #rank " ] && " what "; sleep 86431'"
-
-static int count_sleeps(int number)
-{
-    run("pgrep -xa sleep | grep -c ' %d$'", number);
-    return atoi(output);
-}
+#define ONLY(rank, what) "'[ " RANK " = " #rank " ] && " what "; sleep $NAP'"
 
 /* ---- exit codes and the story ---- */
 
@@ -30,7 +24,7 @@ TEST(the_first_failing_rank_gives_the_exit_code)
 TEST(a_later_failure_does_not_change_it)
 {
     CHECK_INT(run("torcrun -n 2 sh -c 'trap \"exit 9\" TERM; [ " RANK " = 0 ] && exit 4; "
-                  "sleep 86431 & wait'"),
+                  "sleep $NAP & wait'"),
               4);
     CHECK_SAYS("rank 0");
 }
@@ -55,7 +49,7 @@ TEST(the_last_five_lines_are_told_again)
 TEST(ranks_that_had_finished_are_told_apart)
 {
     CHECK_INT(run("torcrun --oversubscribe -n 3 sh -c 'case " RANK " in 0) ;; 1) sleep 0.5; exit 2"
-                  ";; 2) sleep 86431;; esac'"),
+                  ";; 2) sleep $NAP;; esac'"),
               2);
     CHECK_SAYS("The others: 1 ended by torcrun, 1 finished.\n");
 }
@@ -66,44 +60,42 @@ TEST(all_are_gone_soon_after_a_failure)
 {
     run("torcrun --oversubscribe -n 4 sh -c 'trap \"\" TERM; "
         "if [ " RANK
-        " = 1 ]; then date +%%s.%%N > failed_at; exit 3; fi; sleep 86432 & sleep 86432'");
+        " = 1 ]; then date +%%s.%%N > failed_at; exit 3; fi; sleep $NAP & sleep $NAP'");
     double now = seconds_now(), failed_at = 0;
     FILE *f = fopen(test_path("failed_at"), "r");
     CHECK(f && fscanf(f, "%lf", &failed_at) == 1);
     CHECK(now - failed_at < 2); /* although they do not listen to TERM */
-    CHECK_INT(count_sleeps(86432), 0);
+    CHECK_INT(count_naps(), 0);
 }
-
-#define UNTIL_UP "while [ $(grep -c up up) -lt 2 ]; do sleep 0.02; done; "
 
 TEST(a_killed_supervisor_leaves_nothing)
 {
-    run("torcrun -n 2 sh -c 'trap \"\" TERM; echo up; sleep 86433 & sleep 86433' > up & " UNTIL_UP
-        "kill -9 $!; sleep 1");
-    CHECK_INT(count_sleeps(86433), 0);
-    run("ps -eo stat,args | grep -- '--shim mpirun sh -c trap' | grep -v grep | grep -vc '^Z'");
+    run("torcrun -n 2 sh -c 'trap \"\" TERM; echo up; sleep $NAP & sleep $NAP' marks=$NAP > up "
+        "& " UNTIL_UP "kill -9 $!; sleep 1");
+    CHECK_INT(count_naps(), 0);
+    run("ps -eo stat,args | grep -- \"--shim .*[m]arks=$NAP\" | grep -vc '^Z'");
     CHECK_TEXT(output, "0\n");
 }
 
 TEST(term_reaches_the_programs_and_they_may_finish)
 {
     CHECK_INT(run("torcrun -n 2 sh -c 'trap \"sleep 1; echo saved; exit 0\" TERM; echo up; "
-                  "sleep 86434 & wait' > up & " UNTIL_UP
+                  "sleep $NAP & wait' > up & " UNTIL_UP
                   "kill -TERM $!; wait $!; c=$?; cat up; exit $c"),
               143);
     CHECK_SAYS("torcrun: SIGTERM: ending the ranks");
     CHECK_SAYS("saved\nsaved\n");
-    CHECK_INT(count_sleeps(86434), 0);
+    CHECK_INT(count_naps(), 0);
 }
 
 TEST(the_second_signal_is_at_once)
 {
     double start = seconds_now();
-    CHECK_INT(run("torcrun -n 2 sh -c 'trap \"\" TERM; echo up; sleep 86435' > up & " UNTIL_UP
+    CHECK_INT(run("torcrun -n 2 sh -c 'trap \"\" TERM; echo up; sleep $NAP' > up & " UNTIL_UP
                   "kill -HUP $!; sleep 0.2; kill -HUP $!; wait $!"),
               129);
     CHECK(seconds_now() - start < 4);
-    CHECK_INT(count_sleeps(86435), 0);
+    CHECK_INT(count_naps(), 0);
 }
 
 /* ---- mpirun, played by a script ---- */
@@ -134,10 +126,10 @@ TEST(no_mpirun_is_one_line)
 
 TEST(a_start_that_hangs_is_given_up)
 {
-    write_program("mpirun", "#!/bin/sh\nexec sleep 86436\n");
+    write_program("mpirun", "#!/bin/sh\nexec sleep $NAP\n");
     CHECK_INT(run("torcrun --start-timeout 1 -n 2 true"), 70);
     CHECK_SAYS("2 of 2 ranks did not start in time");
-    CHECK_INT(count_sleeps(86436), 0);
+    CHECK_INT(count_naps(), 0);
 }
 
 /* One stranger speaks without a hello, another has a wrong token, and claims that rank 0 failed. */

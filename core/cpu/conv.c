@@ -75,10 +75,9 @@ static void give(tensor *to, const tensor *from, bool add)
 static onednn_key key_of(onednn_kind kind, const conv *c, bool bias)
 {
     onednn_key key = onednn_key_of(kind);
-    onednn_key_add(&key, 13,
-                   (int64_t[]){c->images, c->in, c->height, c->width, c->out, c->rows, c->columns,
-                               c->how.kernel, c->how.stride, c->how.padding, c->how.dilation,
-                               c->how.groups, bias});
+    ONEDNN_KEY_ADD(&key, c->images, c->in, c->height, c->width, c->out, c->rows, c->columns,
+                   c->how.kernel, c->how.stride, c->how.padding, c->how.dilation, c->how.groups,
+                   bias);
     return key;
 }
 

@@ -185,11 +185,10 @@ static onednn_key key_of(const product *p)
 {
     onednn_key key = onednn_key_of(ONEDNN_MATMUL);
     const matrix *const all[] = {&p->a, &p->b, &p->out};
-    onednn_key_add(&key, 8,
-                   (int64_t[]){p->dtype, p->add, p->bias != NULL, p->m, p->n, p->k, p->batches});
+    ONEDNN_KEY_ADD(&key, p->dtype, p->add, p->bias != NULL, p->m, p->n, p->k, p->batches);
     onednn_key_add(&key, p->batches, p->batch);
     for (int i = 0; i < 3; i++) {
-        onednn_key_add(&key, 2, (int64_t[]){all[i]->row, all[i]->column});
+        ONEDNN_KEY_ADD(&key, all[i]->row, all[i]->column);
         onednn_key_add(&key, p->batches, all[i]->batch);
     }
     return key;

@@ -46,6 +46,9 @@ typedef struct onednn_plan onednn_plan;
 /* The start of a key: the kind and the number of threads. */
 onednn_key onednn_key_of(onednn_kind kind);
 void onednn_key_add(onednn_key *key, int n, const int64_t *numbers);
+#define ONEDNN_KEY_ADD(key, ...) \
+    onednn_key_add(key, ARRAY_LENGTH(((const int64_t[]){__VA_ARGS__})), \
+                   (const int64_t[]){__VA_ARGS__})
 
 /* NULL: no such plan yet, or not any more. */
 onednn_plan *onednn_find(const onednn_key *key);

@@ -1,8 +1,10 @@
 /*
  * layers -- the layers that are one op each: their parameters and what they pass on.
  *
- * To add one: a state, a forward function, a constructor. Names, shapes and initialisation are
- * PyTorch's.
+ * To add one: what it remembers (its state), a forward function that hands its entries to the op,
+ * and a constructor that registers them. Names, shapes and initialisation are PyTorch's, so that a
+ * state_dict fits. A constructor checks what it needs to lay out its parameters; how a layer fits
+ * its input is the op's to check, in the line that called torc_forward().
  */
 #include "core/nn/init.h"
 #include "core/nn/module.h"
@@ -25,17 +27,23 @@ static void expect_positive(torc_site at, const char *op, const char *what, int6
         die_at(at, op, "expected %s of 1 or more, found %lld", what, (long long)value);
 }
 
-/* ---- linear: weight [out, in], bias [out] ---- */
+/* The entries of a layer, in the order in which PyTorch registers them. */
+enum { WEIGHT, BIAS };
 
-typedef struct affine { /* of linear and of convolution */
-    torc_tensor *weight, *bias;
-    torc_conv2d_options how;
-} affine;
+/* weight, then bias, even within 1 / sqrt(fan_in) of 0. */
+static void add_affine(torc_site at, torc_module *m, torc_shape weight, bool bias, int64_t fan_in)
+{
+    double bound = init_bound(fan_in);
+    torc_parameter(at, m, "weight", init_uniform(at, weight, bound));
+    if (bias)
+        torc_parameter(at, m, "bias", init_uniform(at, shape1(weight.dim[0]), bound));
+}
+
+/* ---- linear: weight [out, in], bias [out] ---- */
 
 static torc_tensor *linear_forward(torc_module *self, torc_tensor *x)
 {
-    const affine *s = torc_module_state(self);
-    return torc_linear_op(module_site(), x, s->weight, s->bias);
+    return torc_linear_op(module_site(), x, module_entry(self, WEIGHT), module_entry(self, BIAS));
 }
 
 torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_options o)
@@ -43,12 +51,8 @@ torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_opti
     if (in < 0 || out < 0)
         die_at(at, __func__, "expected sizes of 0 or more, found %lld and %lld", (long long)in,
                (long long)out);
-    torc_module *m = torc_module_new(at, "Linear", linear_forward, sizeof(affine));
-    affine *s = torc_module_state(m);
-    double bound = init_bound(in);
-    s->weight = torc_parameter(at, m, "weight", init_uniform(at, shape2(out, in), bound));
-    if (!o.no_bias)
-        s->bias = torc_parameter(at, m, "bias", init_uniform(at, shape1(out), bound));
+    torc_module *m = torc_module_new(at, "Linear", linear_forward, 0);
+    add_affine(at, m, shape2(out, in), !o.no_bias, in);
     return m;
 }
 
@@ -56,8 +60,9 @@ torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_opti
 
 static torc_tensor *conv2d_forward(torc_module *self, torc_tensor *x)
 {
-    const affine *s = torc_module_state(self);
-    return torc_conv2d_op(module_site(), x, s->weight, s->bias, s->how);
+    const torc_conv2d_options *how = torc_module_state(self);
+    return torc_conv2d_op(module_site(), x, module_entry(self, WEIGHT), module_entry(self, BIAS),
+                          *how);
 }
 
 torc_module *torc_conv2d(torc_site at, int64_t in, int64_t out, int kernel, torc_conv2d_options o)
@@ -68,14 +73,10 @@ torc_module *torc_conv2d(torc_site at, int64_t in, int64_t out, int kernel, torc
     if (in < 1 || out < 1 || in % groups || out % groups)
         die_at(at, __func__, "expected channels that %d groups divide, found %lld and %lld", groups,
                (long long)in, (long long)out);
-    torc_module *m = torc_module_new(at, "Conv2d", conv2d_forward, sizeof(affine));
-    affine *s = torc_module_state(m);
-    double bound = init_bound(in / groups * kernel * kernel);
-    torc_shape shape = {4, {out, in / groups, kernel, kernel}};
-    s->how = o;
-    s->weight = torc_parameter(at, m, "weight", init_uniform(at, shape, bound));
-    if (!o.no_bias)
-        s->bias = torc_parameter(at, m, "bias", init_uniform(at, shape1(out), bound));
+    torc_module *m = torc_module_new(at, "Conv2d", conv2d_forward, sizeof o);
+    *(torc_conv2d_options *)torc_module_state(m) = o;
+    torc_shape weight = {4, {out, in / groups, kernel, kernel}};
+    add_affine(at, m, weight, !o.no_bias, in / groups * kernel * kernel);
     return m;
 }
 
@@ -142,17 +143,15 @@ STATELESS(gelu_tanh, "GELU", torc_gelu_tanh)
 
 static torc_tensor *embedding_forward(torc_module *self, torc_tensor *index)
 {
-    return torc_embedding_op(module_site(), ((const affine *)torc_module_state(self))->weight,
-                             index);
+    return torc_embedding_op(module_site(), module_entry(self, WEIGHT), index);
 }
 
 torc_module *torc_embedding(torc_site at, int64_t count, int64_t width)
 {
     expect_positive(at, __func__, "a count", count);
     expect_positive(at, __func__, "a width", width);
-    torc_module *m = torc_module_new(at, "Embedding", embedding_forward, sizeof(affine));
-    torc_tensor *rows = torc_randn(at, shape2(count, width), (torc_create_options){0});
-    ((affine *)torc_module_state(m))->weight = torc_parameter(at, m, "weight", rows);
+    torc_module *m = torc_module_new(at, "Embedding", embedding_forward, 0);
+    torc_parameter(at, m, "weight", torc_randn(at, shape2(count, width), (torc_create_options){0}));
     return m;
 }
 

@@ -1,51 +1,24 @@
-/* module -- see module.h. */
-#include "core/nn/module.h"
+/*
+ * module -- building, running and freeing the tree of layers; see module.h. (Its lists and names:
+ * names.c.)
+ *
+ * A tree is built from the leaves up: every module starts as a root, and torc_child() hangs one
+ * root below another module. So whoever holds a root holds everything below it, and freeing the
+ * roots frees all.
+ */
+#include "core/nn/tree.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct entry { /* a parameter or a buffer of this module */
-    char *name;
-    tensor *t;
-    bool buffer, owned; /* owned: false where another module's is shared */
-} entry;
-
-typedef struct child {
-    char *name;
-    torc_module *m;
-} child;
-
-typedef struct farewell {
-    void (*gone)(void *context);
-    void *context;
-    struct farewell *next;
-} farewell;
-
-struct torc_module {
-    char *kind;
-    torc_forward_function forward;
-    void *state;
-    entry *entries;
-    child *children;
-    int entry_count, child_count;
-    torc_module *parent;
-    bool training;
-    tape_hook *hook;
-    farewell *farewells;
-    module_item *items; /* cached, with the names; NULL when the tree has changed */
-    int64_t item_count;
-    torc_module *prev, *next; /* among the roots */
-};
-
 static torc_module *roots;
 static _Thread_local torc_site current_site;
 
-/* ---- the tree ---- */
+/* ---- roots ---- */
 
 static void add_root(torc_module *m)
 {
     m->next = roots;
-    m->prev = NULL;
     if (roots)
         roots->prev = m;
     roots = m;
@@ -62,21 +35,13 @@ static void remove_root(torc_module *m)
     m->prev = m->next = NULL;
 }
 
-static void drop_items(torc_module *m)
-{
-    for (int64_t i = 0; i < m->item_count; i++)
-        free((char *)m->items[i].name);
-    free(m->items);
-    m->items = NULL;
-    m->item_count = 0;
-}
-
-/* The lists of this module and of all above it are out of date. */
-static void tree_changed(torc_module *m)
+void tree_changed(torc_module *m)
 {
     for (; m; m = m->parent)
-        drop_items(m);
+        tree_drop_items(m);
 }
+
+/* ---- building ---- */
 
 torc_module *torc_module_new(torc_site at, const char *kind, torc_forward_function forward,
                              size_t state_bytes)
@@ -92,50 +57,82 @@ torc_module *torc_module_new(torc_site at, const char *kind, torc_forward_functi
     return m;
 }
 
-void *torc_module_state(torc_module *m)
+static void check_open(torc_site at, const char *op, const torc_module *m)
 {
-    return m->state;
+    if (!m)
+        die_at(at, op, "expected a module, found NULL");
+    for (; m; m = m->parent)
+        if (m->hook)
+            die_at(at, op, "torc_ddp() has this network already; complete it before");
 }
 
 static void check_name(torc_site at, const char *op, const torc_module *m, const char *name)
 {
-    if (!m)
-        die_at(at, op, "expected a module, found NULL");
+    check_open(at, op, m);
     if (!name || !*name || strchr(name, '.'))
         die_at(at, op, "expected a name without a dot, found \"%s\"", name ? name : "(null)");
     bool taken = false;
     for (int i = 0; i < m->entry_count; i++)
         taken = taken || !strcmp(m->entries[i].name, name);
     for (int i = 0; i < m->child_count; i++)
-        taken = taken || !strcmp(m->children[i].name, name);
+        taken = taken || !strcmp(m->children[i]->name, name);
     if (taken)
         die_at(at, op, "%s has a \"%s\" already", m->kind, name);
 }
 
-static tensor *add_entry(torc_site at, const char *op, torc_module *m, const char *name,
-                         torc_tensor *value, bool buffer)
+static bool has_entry(const torc_module *m, const tensor *t)
+{
+    for (int i = 0; i < m->entry_count; i++)
+        if (m->entries[i].t == t)
+            return true;
+    for (int i = 0; i < m->child_count; i++)
+        if (has_entry(m->children[i], t))
+            return true;
+    return false;
+}
+
+/* A module can own a value that is the tape's or the user's, and no other module's. */
+static void check_free_value(torc_site at, const char *op, const tensor *t, const char *name)
+{
+    if (t->owner == OWNER_HOUSE)
+        die_at(at, op, "expected a value of yours for \"%s\", found a gradient", name);
+    if (t->maker)
+        die_at(at, op,
+               "expected a plain value for \"%s\", found one that was computed from parameters; "
+               "torc_detach() cuts it off",
+               name);
+    for (const torc_module *m = roots; m && t->owner == OWNER_USER; m = m->next)
+        if (has_entry(m, t))
+            die_at(at, op, "the value for \"%s\" is in a module already; torc_share_parameter()",
+                   name);
+}
+
+static torc_tensor *add_entry(torc_site at, const char *op, torc_module *m, const char *name,
+                              torc_tensor *value, bool buffer)
 {
     check_name(at, op, m, name);
     tensor *t = tensor_of(&(call){at, op}, value);
+    check_free_value(at, op, t, name);
     if (!buffer && !tensor_is_float(t))
         die_at(at, op, "expected a float dtype for \"%s\", found %s", name,
                torc_dtype_name(t->dtype));
     tensor_set_owner(t, OWNER_USER);
     t->requires_grad = !buffer;
     m->entries = base_grow(m->entries, (size_t)m->entry_count + 1, sizeof *m->entries);
-    m->entries[m->entry_count++] = (entry){base_strdup(name), t, buffer, true};
+    m->entries[m->entry_count++] =
+        (entry){.name = base_strdup(name), .t = tensor_share(t), .buffer = buffer};
     tree_changed(m);
-    return t;
+    return value;
 }
 
 torc_tensor *torc_parameter(torc_site at, torc_module *m, const char *name, torc_tensor *value)
 {
-    return tensor_handle(add_entry(at, __func__, m, name, value, false));
+    return add_entry(at, __func__, m, name, value, false);
 }
 
 torc_tensor *torc_buffer(torc_site at, torc_module *m, const char *name, torc_tensor *value)
 {
-    return tensor_handle(add_entry(at, __func__, m, name, value, true));
+    return add_entry(at, __func__, m, name, value, true);
 }
 
 torc_module *torc_child(torc_site at, torc_module *m, const char *name, torc_module *c)
@@ -150,149 +147,74 @@ torc_module *torc_child(torc_site at, torc_module *m, const char *name, torc_mod
         if (up == c)
             die_at(at, __func__, "\"%s\" would contain itself", name);
     m->children = base_grow(m->children, (size_t)m->child_count + 1, sizeof *m->children);
-    m->children[m->child_count++] = (child){base_strdup(name), c};
+    m->children[m->child_count++] = c;
+    c->name = base_strdup(name);
     c->parent = m;
     remove_root(c);
     tree_changed(m);
     return c;
 }
 
+/* Ends what this module has of the tensor. One that the user freed by hand, which
+ * torc_tensor_free() cannot know to refuse, is no longer OWNER_USER: only our reference is left. */
+static void let_go(const entry *e, torc_site at)
+{
+    if (!e->shared && e->t->owner == OWNER_USER)
+        tensor_release(e->t, at);
+    tensor_unshare(e->t);
+}
+
 void torc_share_parameter(torc_site at, torc_module *m, const char *name, torc_tensor *other)
 {
+    check_open(at, __func__, m);
     tensor *t = tensor_of(&(call){at, __func__}, other);
-    for (int i = 0; i < m->entry_count; i++) {
-        entry *e = &m->entries[i];
-        if (strcmp(e->name, name) || e->buffer)
-            continue;
-        if (e->t->dtype != t->dtype || !tensor_same_shape(e->t, t))
-            die_at(at, __func__, "expected %s %s for \"%s\", found %s %s",
-                   torc_dtype_name(e->t->dtype), tensor_shape_text(e->t), name,
-                   torc_dtype_name(t->dtype), tensor_shape_text(t));
-        if (e->owned)
-            tensor_release(e->t, at);
-        e->t = t;
-        e->owned = false;
-        tree_changed(m);
+    entry *e = NULL;
+    for (int i = 0; i < m->entry_count && !e; i++)
+        if (name && !m->entries[i].buffer && !strcmp(m->entries[i].name, name))
+            e = &m->entries[i];
+    if (!e)
+        die_at(at, __func__, "%s has no parameter \"%s\"", m->kind, name ? name : "(null)");
+    if (e->t->dtype != t->dtype || !tensor_same_shape(e->t, t))
+        die_at(at, __func__, "expected %s %s for \"%s\", found %s %s", torc_dtype_name(e->t->dtype),
+               tensor_shape_text(e->t), name, torc_dtype_name(t->dtype), tensor_shape_text(t));
+    bool elsewhere = false;
+    for (const torc_module *root = roots; root; root = root->next)
+        elsewhere = elsewhere || has_entry(root, t);
+    if (!elsewhere)
+        die_at(at, __func__, "expected a parameter of another module for \"%s\"", name);
+    if (e->t == t)
         return;
-    }
-    die_at(at, __func__, "%s has no parameter \"%s\"", m->kind, name);
-}
-
-/* ---- lists ---- */
-
-static bool is_listed(const torc_module *net, const tensor *t)
-{
-    for (int64_t i = 0; i < net->item_count; i++)
-        if (net->items[i].t == t)
-            return true;
-    return false;
-}
-
-static void list(torc_module *net, const torc_module *m, const char *prefix, bool buffers)
-{
-    for (int i = 0; i < m->entry_count; i++) {
-        const entry *e = &m->entries[i];
-        if (e->buffer != buffers || is_listed(net, e->t))
-            continue;
-        net->items = base_grow(net->items, (size_t)net->item_count + 1, sizeof *net->items);
-        net->items[net->item_count++] =
-            (module_item){base_format("%s%s", prefix, e->name), e->t, buffers};
-    }
-    for (int i = 0; i < m->child_count; i++) {
-        char *inner = base_format("%s%s.", prefix, m->children[i].name);
-        list(net, m->children[i].m, inner, buffers);
-        free(inner);
-    }
-}
-
-const module_item *module_items(torc_module *net, int64_t *count)
-{
-    if (!net->items) {
-        list(net, net, "", false);
-        list(net, net, "", true);
-    }
-    *count = net->item_count;
-    return net->items;
-}
-
-static void each(torc_module *m, const char *name,
-                 void (*visit)(const module_layer *layer, void *context), void *context)
-{
-    module_item *own = base_alloc((size_t)m->entry_count, sizeof *own);
-    for (int i = 0; i < m->entry_count; i++)
-        own[i] = (module_item){m->entries[i].name, m->entries[i].t, m->entries[i].buffer};
-    visit(&(module_layer){name, m->kind, own, m->entry_count}, context);
-    free(own);
-    for (int i = 0; i < m->child_count; i++) {
-        char *inner = base_format("%s%s%s", name, *name ? "." : "", m->children[i].name);
-        each(m->children[i].m, inner, visit, context);
-        free(inner);
-    }
-}
-
-void module_each(torc_module *net, void (*visit)(const module_layer *layer, void *context),
-                 void *context)
-{
-    each(net, "", visit, context);
-}
-
-int64_t torc_parameter_count(torc_module *net)
-{
-    int64_t count, n = 0;
-    const module_item *items = module_items(net, &count);
-    while (n < count && !items[n].buffer)
-        n++;
-    return n;
-}
-
-int64_t torc_parameter_elements(torc_module *net)
-{
-    int64_t count, sum = 0;
-    const module_item *items = module_items(net, &count);
-    for (int64_t i = 0; i < count; i++)
-        sum += items[i].buffer ? 0 : tensor_numel(items[i].t);
-    return sum;
-}
-
-torc_tensor *torc_parameter_at(torc_site at, torc_module *net, int64_t index, const char **name)
-{
-    int64_t n = torc_parameter_count(net), count;
-    if (index < 0 || index >= n)
-        die_at(at, __func__, "expected an index from 0 to %lld, found %lld", (long long)n - 1,
-               (long long)index);
-    const module_item *item = &module_items(net, &count)[index];
-    if (name)
-        *name = item->name;
-    return tensor_handle(item->t);
-}
-
-/* Goes down the tree by the parts of the name, so that a shared parameter is found under each of
- * its names. */
-torc_tensor *torc_parameter_named(torc_site at, torc_module *net, const char *name)
-{
-    const torc_module *m = net;
-    const char *rest = name;
-    for (const char *dot; m && (dot = strchr(rest, '.')); rest = dot + 1) {
-        const torc_module *down = NULL;
-        for (int i = 0; i < m->child_count; i++)
-            if (strlen(m->children[i].name) == (size_t)(dot - rest) &&
-                !strncmp(m->children[i].name, rest, (size_t)(dot - rest)))
-                down = m->children[i].m;
-        m = down;
-    }
-    for (int i = 0; m && i < m->entry_count; i++)
-        if (!m->entries[i].buffer && !strcmp(m->entries[i].name, rest))
-            return tensor_handle(m->entries[i].t);
-    die_at(at, __func__, "%s has no parameter \"%s\"", net->kind, name);
+    let_go(e, at);
+    e->t = tensor_share(t);
+    e->shared = true;
+    tree_changed(m);
 }
 
 /* ---- running ---- */
+
+static void check_module(const torc_module *m, const char *op)
+{
+    if (!m)
+        die_at((torc_site){0}, op, "expected a module, found NULL");
+}
+
+void *torc_module_state(torc_module *m)
+{
+    check_module(m, __func__);
+    return m->state;
+}
 
 torc_site module_site(void)
 {
     return current_site;
 }
 
+torc_tensor *module_entry(const torc_module *m, int index)
+{
+    return index < m->entry_count ? tensor_handle(m->entries[index].t) : NULL;
+}
+
+/* Only a pass that records can be followed by a backward: a validation pass arms nothing. */
 torc_tensor *torc_forward(torc_site at, torc_module *net, torc_tensor *x)
 {
     if (!net)
@@ -310,26 +232,30 @@ static void set_training(torc_module *m, bool on)
 {
     m->training = on;
     for (int i = 0; i < m->child_count; i++)
-        set_training(m->children[i].m, on);
+        set_training(m->children[i], on);
 }
 
 void torc_train(torc_module *net)
 {
+    check_module(net, __func__);
     set_training(net, true);
 }
 
 void torc_eval(torc_module *net)
 {
+    check_module(net, __func__);
     set_training(net, false);
 }
 
 bool torc_is_training(torc_module *net)
 {
+    check_module(net, __func__);
     return net->training;
 }
 
 void torc_zero_grad(torc_module *net)
 {
+    check_module(net, __func__);
     int64_t count;
     const module_item *items = module_items(net, &count);
     for (int64_t i = 0; i < count; i++)
@@ -351,27 +277,32 @@ void module_on_free(torc_module *net, void (*gone)(void *context), void *context
     net->farewells = f;
 }
 
-static void free_tree(torc_module *m)
+/* Those who attached are told first: what they are about to let go of is still there. */
+static void say_farewell(torc_module *m)
 {
-    for (farewell *f = m->farewells, *next; f;
-         f = next) { /* while the parameters are still there */
-        next = f->next;
+    while (m->farewells) {
+        farewell *f = m->farewells;
+        m->farewells = f->next;
         f->gone(f->context);
         free(f);
     }
-    for (int i = 0; i < m->child_count; i++) {
-        free_tree(m->children[i].m);
-        free(m->children[i].name);
-    }
+    for (int i = 0; i < m->child_count; i++)
+        say_farewell(m->children[i]);
+}
+
+static void free_tree(torc_module *m)
+{
+    for (int i = 0; i < m->child_count; i++)
+        free_tree(m->children[i]);
     for (int i = 0; i < m->entry_count; i++) {
-        if (m->entries[i].owned)
-            tensor_release(m->entries[i].t, (torc_site){__FILE__, __LINE__});
+        let_go(&m->entries[i], (torc_site){__FILE__, __LINE__});
         free(m->entries[i].name);
     }
-    drop_items(m);
+    tree_drop_items(m);
     free(m->children);
     free(m->entries);
     free(m->state);
+    free(m->name);
     free(m->kind);
     free(m);
 }
@@ -381,8 +312,9 @@ void torc_module_free(torc_module *net)
     if (!net)
         return;
     if (net->parent)
-        die_at((torc_site){0}, __func__, "the %s belongs to a %s, which frees it", net->kind,
-               net->parent->kind);
+        die_at((torc_site){0}, __func__, "the %s \"%s\" belongs to a %s, which frees it", net->kind,
+               net->name, net->parent->kind);
+    say_farewell(net);
     remove_root(net);
     free_tree(net);
 }

@@ -11,6 +11,8 @@
 
 #include "core/tape.h"
 
+#include <math.h>
+
 typedef struct module_item {
     const char *name; /* the module's: good until the tree changes */
     tensor *t;
@@ -18,11 +20,11 @@ typedef struct module_item {
 } module_item;
 
 /* Parameters in order of registration, a module's own before its children's; then the buffers
- * likewise. */
+ * likewise. The list is the module's, good until the tree changes. */
 const module_item *module_items(torc_module *net, int64_t *count);
 
 /* Every module of the tree, from the root down, with what is its own; `name` is dotted, "" for the
- * root. */
+ * root. A shared parameter is shown by every module that uses it. */
 typedef struct module_layer {
     const char *name, *kind;
     const module_item *items;
@@ -31,13 +33,29 @@ typedef struct module_layer {
 void module_each(torc_module *net, void (*visit)(const module_layer *layer, void *context),
                  void *context);
 
+/* ---- for layers ---- */
+
 /* The place that called torc_forward() on the layer that runs: what a layer of this room passes to
  * its ops. */
 torc_site module_site(void);
 
-/* torc_forward() on net, while the tape records, arms the hook (tape.h). */
+/* The parameter or buffer that was registered as number `index`; NULL beyond the last, as for the
+ * bias of a layer made without. Layers ask for it in every forward pass instead of keeping it,
+ * because torc_share_parameter() may put another one in its place. */
+torc_tensor *module_entry(const torc_module *m, int index);
+
+/* What an option means: `usual` where the field was left out, 0 for TORC_ZERO. */
+static inline float option_or(float given, float usual)
+{
+    return given == 0 && !signbit(given) ? usual : given + 0.0f; /* -0 + 0 is 0 */
+}
+
+/* ---- for those who attach to a tree ---- */
+
+/* torc_forward() on net, while the tape records, arms the hook (tape.h). From then on nothing can
+ * be added to the tree below net: the hook's owner knows its parameters by heart. */
 void module_set_hook(torc_module *net, tape_hook *hook);
-/* gone(context) is called before net is freed. */
+/* gone(context) is called before net is freed, while its parameters are still there. */
 void module_on_free(torc_module *net, void (*gone)(void *context), void *context);
 /* Frees every tree that is left. */
 void module_free_all(void);

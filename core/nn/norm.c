@@ -1,9 +1,14 @@
-/* norm -- the normalising layers: weight starts at 1, bias at 0. */
+/*
+ * norm -- the normalising layers. weight starts at 1 and bias at 0, so that a fresh layer only
+ * normalises; both learn the scale and shift that suit the layer behind.
+ */
 #include "core/kernels.h"
 #include "core/nn/module.h"
 
+/* The entries, in the order in which PyTorch registers them; the last three are batch norm's. */
+enum { WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, BATCHES };
+
 typedef struct norm {
-    torc_tensor *weight, *bias, *mean, *var, *batches;
     double eps, momentum;
 } norm;
 
@@ -17,12 +22,14 @@ static torc_module *norm_new(torc_site at, const char *op, const char *kind,
 {
     if (width < 1)
         die_at(at, op, "expected a width of 1 or more, found %lld", (long long)width);
-    torc_module *m = torc_module_new(at, kind, forward, sizeof(norm));
-    norm *s = torc_module_state(m);
-    s->eps = o.eps != 0 ? o.eps : 1e-5;
-    s->momentum = o.momentum != 0 ? o.momentum : 0.1;
-    s->weight = torc_parameter(at, m, "weight", constant(at, width, 1));
-    s->bias = torc_parameter(at, m, "bias", constant(at, width, 0));
+    norm state = {option_or(o.eps, 1e-5f), option_or(o.momentum, 0.1f)};
+    if (!(state.eps >= 0) || !(state.momentum >= 0 && state.momentum <= 1))
+        die_at(at, op, "expected an eps of 0 or more and a momentum from 0 to 1, found %g and %g",
+               state.eps, state.momentum);
+    torc_module *m = torc_module_new(at, kind, forward, sizeof state);
+    *(norm *)torc_module_state(m) = state;
+    torc_parameter(at, m, "weight", constant(at, width, 1));
+    torc_parameter(at, m, "bias", constant(at, width, 0));
     return m;
 }
 
@@ -31,7 +38,8 @@ static torc_module *norm_new(torc_site at, const char *op, const char *kind,
 static torc_tensor *layer_norm_forward(torc_module *self, torc_tensor *x)
 {
     const norm *s = torc_module_state(self);
-    return torc_layer_norm_op(module_site(), x, s->weight, s->bias, s->eps);
+    return torc_layer_norm_op(module_site(), x, module_entry(self, WEIGHT),
+                              module_entry(self, BIAS), s->eps);
 }
 
 torc_module *torc_layer_norm(torc_site at, int64_t width, torc_norm_options o)
@@ -41,26 +49,37 @@ torc_module *torc_layer_norm(torc_site at, int64_t width, torc_norm_options o)
 
 /* ---- batch norm: also running_mean, running_var, num_batches_tracked, as buffers ---- */
 
+/* Nothing here reads the count; it is kept because a PyTorch state_dict holds it. */
+static void count_batch(torc_module *self, const call *c)
+{
+    tensor *t = tensor_of(c, module_entry(self, BATCHES));
+    int64_t batches;
+    device_current()->to_host(&batches, tensor_data(t), sizeof batches);
+    batches++;
+    device_current()->from_host(tensor_data(t), &batches, sizeof batches);
+}
+
 static torc_tensor *batch_norm_forward(torc_module *self, torc_tensor *x)
 {
+    const call c = {module_site(), "torc_batch_norm2d"};
     const norm *s = torc_module_state(self);
-    torc_site at = module_site();
     bool training = torc_is_training(self);
-    if (training) {
-        int64_t *count = tensor_data(tensor_of(&(call){at, "torc_batch_norm2d"}, s->batches));
-        (*count)++;
-    }
-    return torc_batch_norm_op(at, x, s->weight, s->bias, s->mean, s->var, training, s->momentum,
-                              s->eps);
+    torc_tensor *y =
+        torc_batch_norm_op(c.at, x, module_entry(self, WEIGHT), module_entry(self, BIAS),
+                           module_entry(self, RUNNING_MEAN), module_entry(self, RUNNING_VAR),
+                           training, s->momentum, s->eps);
+    /* A rank's empty share of the last batch moved nothing, so it does not count. */
+    if (training && tensor_numel(tensor_of(&c, x)) > 0)
+        count_batch(self, &c);
+    return y;
 }
 
 torc_module *torc_batch_norm2d(torc_site at, int64_t channels, torc_norm_options o)
 {
     torc_module *m = norm_new(at, __func__, "BatchNorm2d", batch_norm_forward, channels, o);
-    norm *s = torc_module_state(m);
-    s->mean = torc_buffer(at, m, "running_mean", constant(at, channels, 0));
-    s->var = torc_buffer(at, m, "running_var", constant(at, channels, 1));
+    torc_buffer(at, m, "running_mean", constant(at, channels, 0));
+    torc_buffer(at, m, "running_var", constant(at, channels, 1));
     torc_tensor *none = torc_zeros(at, (torc_shape){0}, (torc_create_options){.dtype = TORC_I64});
-    s->batches = torc_buffer(at, m, "num_batches_tracked", none);
+    torc_buffer(at, m, "num_batches_tracked", none);
     return m;
 }

@@ -2,14 +2,19 @@
  * transformer -- causal self-attention and the pre-norm block around it, with GPT-2's names
  * (Radford et al. 2019).
  *
- *     x ---+--- ln_1 --- attn ---(+)--- x ---+--- ln_2 --- mlp.c_fc --- gelu --- mlp.c_proj
- * ---(+)---
- *          |______________________|          |_____________________________________________|
+ *     x --+-- ln_1 -- attn --(+)--+-- ln_2 -- mlp.c_fc -- gelu -- mlp.c_proj --(+)-- y
+ *         |___________________|   |_____________________________________________|
+ *
+ * Normalising before each branch, not after the sum, leaves a straight way from y to x that a deep
+ * stack's gradients can take. Dropout, where asked for, is on what a branch adds.
  */
 #include "core/nn/module.h"
 #include "core/ops/ops.h"
 
-/* ---- attention: one projection to q, k and v, one back ---- */
+/* ---- attention: one projection to q, k and v, one back ----
+ *
+ *     [B, T, D] -- c_attn --> [B, T, 3 D] -- attention of the heads --> [B, T, D] -- c_proj -->
+ */
 
 typedef struct attention {
     torc_module *c_attn, *c_proj, *dropout;

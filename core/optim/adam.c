@@ -5,17 +5,23 @@
  *     Adam   g += wd p             AdamW   p -= lr wd p
  *     m = b1 m + (1 - b1) g        v = b2 v + (1 - b2) g^2
  *     p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+ *
+ * Adam's weight decay goes through m and v like any gradient, so a weight with large gradients is
+ * hardly decayed; AdamW takes it off beside them, from all weights alike.
  */
+#include "core/nn/module.h"
 #include "core/optim/optimizer.h"
 
 #include <math.h>
 
-static void update(torc_optimizer *o, const stretch *s, int64_t n)
+/* The bias of an average that started from 0 is worked out in double: in float, 1 - b2^t would have
+ * lost half its digits in the first steps. */
+static void update(const torc_optimizer *o, const stretch *s, int64_t n, int64_t t)
 {
     adam_step step = o->adam;
     step.lr = o->lr;
-    step.bias1 = 1 - pow(step.beta1, (double)o->steps);
-    step.bias2 = 1 - pow(step.beta2, (double)o->steps);
+    step.bias1 = 1 - pow(step.beta1, (double)t);
+    step.bias2 = 1 - pow(step.beta2, (double)t);
     kernels_here()->adam(s, n, step);
 }
 

@@ -1,5 +1,10 @@
-/* clip -- gradients scaled so that their joint norm stays below a limit (Pascanu, Mikolov, Bengio
- * 2013). */
+/*
+ * clip -- gradients scaled so that their joint norm stays below a limit (Pascanu, Mikolov, Bengio
+ * 2013): one step off a cliff then costs one step's length, not the model.
+ *
+ * After torc_backward() every rank holds the same mean, so every rank finds the same norm, to the
+ * bit, and nothing needs to be sent.
+ */
 #include "core/optim/optimizer.h"
 
 #include <math.h>
@@ -13,8 +18,10 @@ double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm)
     int64_t n;
     stretch *s = optimizer_gradients(&c, net, &n);
     double norm = sqrt(kernels_here()->sum_squares(s, n));
-    if (isfinite(norm) && norm > max_norm)
-        kernels_here()->scale(s, n, max_norm / (norm + 1e-6)); /* PyTorch's 1e-6 */
+    double factor = max_norm / (norm + 1e-6); /* as in PyTorch, whose 1e-6 keeps it below 1 */
+    /* With an infinity or a NaN among them, scaling would only spread it; the caller sees it. */
+    if (isfinite(norm) && factor < 1)
+        kernels_here()->scale(s, n, factor);
     free(s);
     return norm;
 }

@@ -6,10 +6,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-float option_or(float given, float usual)
-{
-    return given == 0 && !signbit(given) ? usual : given;
-}
+#define LINE 16 /* floats of a cache line */
+
+static torc_optimizer *all;
+
+/* ---- checks ---- */
 
 void optimizer_check(const call *c, const char *name, float value, float low, float high)
 {
@@ -18,70 +19,150 @@ void optimizer_check(const call *c, const char *name, float value, float low, fl
                  (double)value);
 }
 
+/* A step of 0 is fine: schedules end there. */
 static void check_lr(const call *c, float lr)
 {
-    if (lr == 0 && !signbit(lr))
-        call_die(c, "lr is required, e.g. .lr = 0.1f");
     if (!(lr >= 0) || isinf(lr))
-        call_die(c, "expected a finite lr above 0, found %g", (double)lr);
+        call_die(c, "expected a finite lr of 0 or more, found %g", (double)lr);
 }
 
-static storage *zeros(int64_t elements)
+static void check_item(const call *c, const module_item *item)
 {
-    const call c = {{0}, "optimizer state"};
-    tensor *t = tensor_create(&c, TORC_F32, 1, &elements, OWNER_HOUSE);
+    if (item->t->dtype != TORC_F32)
+        call_die(c, "expected float32 parameters, found %s, which is %s", item->name,
+                 torc_dtype_name(item->t->dtype));
+    if (!tensor_is_dense(item->t))
+        call_die(c, "%s has gaps between its elements; torc_contiguous() copies it", item->name);
+}
+
+/* ---- making ---- */
+
+static storage *zeros(const call *c, int64_t elements)
+{
+    tensor *t = tensor_create(c, TORC_F32, 1, &elements, OWNER_HOUSE);
     kernels_here()->fill(t, 0);
     storage *s = storage_share(t->store);
     tensor_drop(t);
     return s;
 }
 
+/* Takes hold of net's parameters; returns the elements that a piece of state has. */
+static int64_t take_parameters(torc_optimizer *o, const call *c, torc_module *net)
+{
+    int64_t elements = 0, items;
+    const module_item *item = module_items(net, &items);
+    for (int64_t i = 0; i < o->count; i++) {
+        check_item(c, &item[i]);
+        o->parameters[i] = tensor_share(item[i].t);
+        o->offset[i] = elements;
+        elements += (tensor_numel(item[i].t) + LINE - 1) / LINE * LINE;
+    }
+    return elements;
+}
+
 torc_optimizer *optimizer_new(const call *c, torc_module *net, float lr, int states)
 {
     if (!net)
         call_die(c, "expected a module, found NULL");
+    if (lr == 0 && !signbit(lr))
+        call_die(c, "lr is required, e.g. .lr = 0.1f");
     check_lr(c, lr);
+    int64_t n = torc_parameter_count(net);
+    if (n == 0)
+        call_die(c, "the module has no parameters");
     torc_optimizer *o = base_alloc(1, sizeof *o);
-    *o = (torc_optimizer){.made = *c, .net = net, .lr = lr, .count = torc_parameter_count(net)};
-    o->parameters = base_alloc((size_t)o->count, sizeof *o->parameters);
-    o->offset = base_alloc((size_t)o->count, sizeof *o->offset);
-    o->stretches = base_alloc((size_t)o->count, sizeof *o->stretches);
-    int64_t elements = 0, items;
-    for (int64_t i = 0; i < o->count; i++) {
-        const module_item *item = &module_items(net, &items)[i];
-        if (item->t->dtype != TORC_F32)
-            call_die(c, "expected float32 parameters, found %s, which is %s", item->name,
-                     torc_dtype_name(item->t->dtype));
-        if (!tensor_is_dense(item->t))
-            call_die(c, "%s has gaps between its elements", item->name);
-        o->parameters[i] = tensor_handle(item->t);
-        o->offset[i] = elements;
-        elements += (tensor_numel(item->t) + 15) / 16 * 16; /* each starts on a cache line */
-    }
-    o->m = states > 0 ? zeros(elements) : NULL;
-    o->v = states > 1 ? zeros(elements) : NULL;
+    *o = (torc_optimizer){.lr = lr + 0.0f, .count = n, .next = all};
+    o->parameters = base_alloc((size_t)n, sizeof *o->parameters);
+    o->steps = base_alloc((size_t)n, sizeof *o->steps);
+    o->offset = base_alloc((size_t)n, sizeof *o->offset);
+    o->stretches = base_alloc((size_t)n, sizeof *o->stretches);
+    o->step_of = base_alloc((size_t)n, sizeof *o->step_of);
+    int64_t elements = take_parameters(o, c, net);
+    o->m = states > 0 ? zeros(c, elements) : NULL;
+    o->v = states > 1 ? zeros(c, elements) : NULL;
+    if (all)
+        all->prev = o;
+    all = o;
     return o;
 }
 
-/* Those of the parameters that have a gradient: one that no backward has reached yet is left as it
- * is. */
+void torc_optimizer_free(torc_optimizer *o)
+{
+    if (!o)
+        return;
+    if (o->prev)
+        o->prev->next = o->next;
+    else
+        all = o->next;
+    if (o->next)
+        o->next->prev = o->prev;
+    for (int64_t i = 0; i < o->count; i++)
+        tensor_unshare(o->parameters[i]);
+    if (o->m)
+        storage_release(o->m);
+    if (o->v)
+        storage_release(o->v);
+    free(o->parameters);
+    free(o->steps);
+    free(o->offset);
+    free(o->stretches);
+    free(o->step_of);
+    free(o);
+}
+
+void optimizer_free_all(void)
+{
+    while (all)
+        torc_optimizer_free(all);
+}
+
+/* ---- a step ---- */
+
+static float *state_of(const storage *s, int64_t offset)
+{
+    return s ? (float *)s->data + offset : NULL;
+}
+
+/* Lists those of the parameters that have a gradient. Where p and g are is asked anew in every
+ * step, because torc_ddp() moves gradients into buckets after the first. */
 static int64_t list_stretches(torc_optimizer *o, const call *c)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < o->count; i++) {
-        tensor *p = tensor_of(c, o->parameters[i]);
+        tensor *p = o->parameters[i];
+        if (p->owner != OWNER_USER)
+            call_die(c,
+                     "parameter %lld %s is gone: its module was freed, or torc_share_parameter() "
+                     "put another in its place",
+                     (long long)i, tensor_shape_text(p));
         if (!p->grad || !p->requires_grad)
             continue;
         tensor_settle(p->grad);
+        o->step_of[n] = ++o->steps[i];
         o->stretches[n++] = (stretch){
             .p = tensor_data(p),
             .g = tensor_data(p->grad),
-            .m = o->m ? (float *)o->m->data + o->offset[i] : NULL,
-            .v = o->v ? (float *)o->v->data + o->offset[i] : NULL,
+            .m = state_of(o->m, o->offset[i]),
+            .v = state_of(o->v, o->offset[i]),
             .n = tensor_numel(p),
         };
     }
     return n;
+}
+
+static _Noreturn void die_of_no_gradient(const call *c)
+{
+    call_die(c, "no parameter has a gradient: torc_backward() comes first");
+}
+
+/* Neighbours that are at the same step, normally all, are one kernel call. */
+static void update_runs(const torc_optimizer *o, int64_t n)
+{
+    for (int64_t first = 0, end = 0; first < n; first = end) {
+        while (end < n && o->step_of[end] == o->step_of[first])
+            end++;
+        o->update(o, &o->stretches[first], end - first, o->step_of[first]);
+    }
 }
 
 void torc_step(torc_site at, torc_optimizer *o)
@@ -90,57 +171,50 @@ void torc_step(torc_site at, torc_optimizer *o)
     if (!o)
         call_die(&c, "expected an optimizer, found NULL");
     int64_t n = list_stretches(o, &c);
-    if (n == 0 && o->count > 0)
-        call_die(&c, "no parameter has a gradient: torc_backward() comes first");
-    o->steps++;
-    o->update(o, o->stretches, n);
-    for (int64_t i = 0; i < o->count;
-         i++) { /* cleared, but nothing is written: the next backward overwrites */
-        tensor *p = tensor_of(&c, o->parameters[i]);
-        if (p->grad)
-            p->grad->zero_pending = true;
-    }
+    if (n == 0)
+        die_of_no_gradient(&c);
+    update_runs(o, n);
+    /* Cleared, but nothing is written: the next backward overwrites. */
+    for (int64_t i = 0; i < o->count; i++)
+        if (o->parameters[i]->grad)
+            o->parameters[i]->grad->zero_pending = true;
 }
 
 stretch *optimizer_gradients(const call *c, torc_module *net, int64_t *count)
 {
+    if (!net)
+        call_die(c, "expected a module, found NULL");
     int64_t items, n = torc_parameter_count(net);
+    const module_item *item = module_items(net, &items);
     stretch *s = base_alloc((size_t)n, sizeof *s);
     *count = 0;
     for (int64_t i = 0; i < n; i++) {
-        tensor *t = module_items(net, &items)[i].t;
-        if (!t->grad)
+        tensor *grad = item[i].t->grad;
+        if (!grad || !item[i].t->requires_grad)
             continue;
-        if (t->dtype != TORC_F32)
-            call_die(c, "expected float32 parameters, found %s", torc_dtype_name(t->dtype));
-        tensor_settle(t->grad);
-        s[(*count)++] = (stretch){.g = tensor_data(t->grad), .n = tensor_numel(t)};
+        check_item(c, &item[i]);
+        tensor_settle(grad);
+        s[(*count)++] = (stretch){.g = tensor_data(grad), .n = tensor_numel(grad)};
     }
+    if (*count == 0)
+        die_of_no_gradient(c);
     return s;
 }
 
+/* ---- the learning rate ---- */
+
 float torc_lr(torc_optimizer *o)
 {
+    if (!o)
+        die_at((torc_site){0}, __func__, "expected an optimizer, found NULL");
     return o->lr;
 }
 
 void torc_set_lr(torc_site at, torc_optimizer *o, float lr)
 {
-    if (!(lr >= 0) || isinf(lr))
-        die_at(at, __func__, "expected a finite lr of 0 or more, found %g", (double)lr);
-    o->lr = lr;
-}
-
-void torc_optimizer_free(torc_optimizer *o)
-{
+    const call c = {at, __func__};
     if (!o)
-        return;
-    if (o->m)
-        storage_release(o->m);
-    if (o->v)
-        storage_release(o->v);
-    free(o->parameters);
-    free(o->offset);
-    free(o->stretches);
-    free(o);
+        call_die(&c, "expected an optimizer, found NULL");
+    check_lr(&c, lr);
+    o->lr = lr;
 }

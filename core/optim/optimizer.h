@@ -1,11 +1,14 @@
 /*
- * optimizer -- what SGD and Adam share: the list of stretches over a net's parameters, their state,
- * the step.
+ * optimizer -- what SGD and Adam share: the list of stretches over a net's parameters, their
+ * state, the step.
  *
- *     parameters   [0.weight][0.bias][2.weight]...     a stretch each: where p and g are, and where
- * in the state m and v state m, v   [........................]          one piece of memory each
+ *     parameters   [0.weight]  [0.bias]  [2.weight]       where they are, gradients beside them
+ *     m            [0.weight | 0.bias | 2.weight]         one piece of memory, a cache line's
+ *     v            [0.weight | 0.bias | 2.weight]         room at most between two
  *
- * A step is one kernel call over all stretches: one pass over parameters, gradients and state.
+ * A step is one kernel call over all stretches: one pass over parameters, gradients and state. As
+ * in PyTorch, a parameter counts its own steps: one that no backward has reached yet is left as it
+ * is, and when its first gradient comes, that is its step 1.
  */
 #ifndef TORC_OPTIMIZER_H
 #define TORC_OPTIMIZER_H
@@ -13,30 +16,34 @@
 #include "core/kernels.h"
 
 struct torc_optimizer {
-    call made;
-    torc_module *net;
-    void (*update)(torc_optimizer *o, const stretch *s, int64_t n);
+    /* The rule: changes n stretches whose parameters take their step number `step` (from 1). */
+    void (*update)(const torc_optimizer *o, const stretch *s, int64_t n, int64_t step);
+    union { /* the rule's constants */
+        sgd_step sgd;
+        adam_step adam;
+    };
     float lr;
-    int64_t steps;            /* done */
-    torc_tensor **parameters; /* handles: they tell when the module has gone */
     int64_t count;
-    storage *m, *v;  /* NULL where the rule has no such state */
-    int64_t *offset; /* of each parameter in m and v, in elements */
-    stretch *stretches;
-    sgd_step sgd;
-    adam_step adam;
+    tensor **parameters; /* each with a reference of ours, so that it is there to be asked about */
+    int64_t *steps;      /* in which each took part */
+    int64_t *offset;     /* of each in m and v, in elements */
+    storage *m, *v;      /* NULL where the rule has no such state */
+    stretch *stretches;  /* of the step under way: those that take part ... */
+    int64_t *step_of;    /* ... and which of their steps it is */
+    torc_optimizer *prev, *next;
 };
 
-/* A field that was left out means `usual`; TORC_ZERO means 0. */
-float option_or(float given, float usual);
-
-/* Checks that lr was given and that the parameters are f32, and makes the state: none, m, or m and
- * v. */
+/* Checks that lr was given and that the parameters are f32, and makes `states` pieces of zeroed
+ * state: none, m, or m and v. */
 torc_optimizer *optimizer_new(const call *c, torc_module *net, float lr, int states);
 /* Dies unless low <= value < high. */
 void optimizer_check(const call *c, const char *name, float value, float low, float high);
 
-/* The gradients of net that exist, as stretches, for the caller to free(). */
+/* The gradients of net that exist, as stretches (only .g and .n), for the caller to free(). Dies
+ * where there is none: backward was not called. */
 stretch *optimizer_gradients(const call *c, torc_module *net, int64_t *count);
+
+/* Frees every optimizer that is left. */
+void optimizer_free_all(void);
 
 #endif

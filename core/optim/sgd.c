@@ -1,16 +1,17 @@
 /*
- * sgd -- stochastic gradient descent, as torch.optim.SGD:
+ * sgd -- stochastic gradient descent, as torch.optim.SGD; Nesterov's step in the form of Sutskever,
+ * Martens, Dahl, Hinton 2013:
  *
- *     g += wd p        b = mu b + (1 - damp) g, first b = g        p -= lr (nesterov ? g + mu b :
- * b)
+ *     g += wd p        b = mu b + (1 - damp) g, but b = g at first
+ *     p -= lr b        nesterov: p -= lr (g + mu b)
  */
 #include "core/optim/optimizer.h"
 
-static void update(torc_optimizer *o, const stretch *s, int64_t n)
+static void update(const torc_optimizer *o, const stretch *s, int64_t n, int64_t t)
 {
     sgd_step step = o->sgd;
     step.lr = o->lr;
-    step.first = o->steps == 1;
+    step.first = t == 1;
     kernels_here()->sgd(s, n, step);
 }
 

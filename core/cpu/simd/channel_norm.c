@@ -24,8 +24,9 @@
 #include "core/cpu/scratch.h"
 #include "core/cpu/simd/rows.h"
 
-#define PARTS 64     /* at most */
-#define PART_ROWS 64 /* at least; also how many numbers are added in T, before they go to double \
+#define PARTS 64 /* at most */
+#define PART_ROWS \
+    64               /* at least; also how many numbers are added in T, before they go to double \
                       */
 #define CHANNELS 256 /* at a time */
 
@@ -51,6 +52,13 @@ static image image_of(const tensor *x)
 static int64_t part_rows(const image *i)
 {
     return max_i64(PART_ROWS, part_count(i->images * i->places, PARTS));
+}
+
+/* Room for [2, C] sums and for those of the parts behind them. */
+static double *sums_for(const image *i)
+{
+    int64_t count = i->channels_last ? part_count(i->images * i->places, part_rows(i)) : 0;
+    return scratch(SCRATCH_PARTS, (size_t)((count + 1) * 2 * i->channels) * sizeof(double));
 }
 
 #define T float
@@ -146,8 +154,8 @@ static void F(sum_channels_last)(const F(operands) * o, const image *i, double *
         double *mine = parts + index * 2 * channels;
         for (int64_t c = 0; c < channels; c += CHANNELS)
             F(sum_rows)
-            (o, i, part_of(rows, size, index), c, min_i64(CHANNELS, channels - c), mine + c,
-             mine + channels + c);
+        (o, i, part_of(rows, size, index), c, min_i64(CHANNELS, channels - c), mine + c,
+         mine + channels + c);
     }
     for (int64_t index = 0; index < count; index++)
         for (int64_t c = 0; c < 2 * channels; c++)
@@ -158,17 +166,16 @@ static void F(sum_plane)(const F(operands) * o, int64_t at, int64_t n, int64_t c
                          double *plain, double *crossed)
 {
     T s = (T)o->a_shift[channel], t = (T)o->b_shift[channel];
+    const T *a = o->a + at, *b = o->b + at;
     for (int64_t first = 0; first < n; first += ROW_STRETCH) {
-        int64_t last = min_i64(n, first + ROW_STRETCH);
-        T sum = 0, dot = 0;
-#pragma omp simd reduction(+ : sum, dot)
-        for (int64_t p = first; p < last; p++) {
-            T a = o->a[at + p] - s;
-            sum += a;
-            dot += a * (o->b[at + p] - t);
+        F(vec) sum = {0}, dot = {0};
+        for (int64_t p = first; p < min_i64(n, first + ROW_STRETCH); p += LANES(T)) {
+            F(vec) left = F(load_some)(a + p, n - p, s) - s;
+            sum += left;
+            dot += left * (F(load_some)(b + p, n - p, t) - t);
         }
-        *plain += sum;
-        *crossed += dot;
+        *plain += F(sum_lanes)(sum);
+        *crossed += F(sum_lanes)(dot);
     }
 }
 
@@ -181,14 +188,7 @@ static void F(sum_channels_first)(const F(operands) * o, const image *i, double 
     for (int64_t c = 0; c < channels; c++)
         for (int64_t n = 0; n < i->images; n++)
             F(sum_plane)
-            (o, n * i->step + c * i->channel, i->places, c, &sums[c], &sums[channels + c]);
-}
-
-/* Room for the sums and their parts, and behind it for 4 rows of C numbers. */
-static double *F(sums_for)(const image *i)
-{
-    int64_t count = i->channels_last ? part_count(i->images * i->places, part_rows(i)) : 0;
-    return scratch(SCRATCH_PARTS, (size_t)((count + 1) * 2 * i->channels) * sizeof(double));
+    (o, n * i->step + c * i->channel, i->places, c, &sums[c], &sums[channels + c]);
 }
 
 static void F(sum)(const F(operands) * o, const image *i, double *sums)
@@ -199,8 +199,7 @@ static void F(sum)(const F(operands) * o, const image *i, double *sums)
 static void F(channel_stats)(T *mean, T *var, const T *x, const image *i)
 {
     int64_t channels = i->channels;
-    double *sums = F(sums_for)(i),
-           *shift = scratch(SCRATCH_OTHER, (size_t)channels * sizeof *shift);
+    double *sums = sums_for(i), *shift = scratch(SCRATCH_OTHER, (size_t)channels * sizeof *shift);
     double count = (double)max_i64(i->images * i->places, 1);
     memset(shift, 0, (size_t)channels * sizeof *shift);
     F(sum)(&(F(operands)){x, x, shift, shift}, i, sums);
@@ -271,7 +270,7 @@ static void F(channel_norm_grad)(sink dx, sink dw, sink db, const T *g, const T 
                                  const T *var, const T *w, double eps, bool batch, const image *i)
 {
     int64_t channels = i->channels;
-    double *sums = F(sums_for)(i), *shift = scratch(SCRATCH_OTHER, (size_t)(2 * channels) * 8);
+    double *sums = sums_for(i), *shift = scratch(SCRATCH_OTHER, (size_t)(2 * channels) * 8);
     double count = (double)max_i64(i->images * i->places, 1);
     T *along_g = F(factors)(i), *along_x = along_g + channels, *constant = along_x + channels;
     memset(shift, 0, (size_t)channels * sizeof *shift);

@@ -91,20 +91,19 @@ static void F(cross_entropy)(double *losses, T *lse, const T *x, const rows *r)
     }
 }
 
-/* factor: g / counted */
+/* factor: g / counted. The target's own is made apart: p - 1 loses nothing where p is nearly 1. */
 static void F(row_grad)(T *dx, bool add, const T *x, T lse, int64_t target, T factor, const rows *r)
 {
     T even = (T)(r->smoothing / (double)r->classes), before = add ? dx[target] : 0;
-    T chosen = (F(exp)(x[target] - lse) - (T)(1 - r->smoothing)) - even;
-    if (add)
-#pragma omp simd
-        for (int64_t i = 0; i < r->classes; i++)
-            dx[i] += factor * (F(exp)(x[i] - lse) - even);
-    else
-#pragma omp simd
-        for (int64_t i = 0; i < r->classes; i++)
-            dx[i] = factor * (F(exp)(x[i] - lse) - even);
-    dx[target] = before + factor * chosen; /* apart: p - 1 loses nothing where p is nearly 1 */
+    T chosen = F(exp)((F(vec)){0} + (x[target] - lse))[0] - (T)(1 - r->smoothing) - even;
+    for (int64_t i = 0; i < r->classes; i += LANES(T)) {
+        int64_t n = r->classes - i;
+        F(vec) d = factor * (F(exp)(F(load_some)(x + i, n, 0) - lse) - even);
+        if (add)
+            d += F(load_some)(dx + i, n, 0);
+        F(store_some)(dx + i, d, n);
+    }
+    dx[target] = before + factor * chosen;
 }
 
 static void F(cross_entropy_grad)(T *dx, bool add, const T *g, const T *lse, const T *x,

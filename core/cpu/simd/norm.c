@@ -24,14 +24,6 @@
 #define F(name) name##_f64
 #include "core/cpu/simd/norm.c"
 
-static int64_t row_count(const tensor *x)
-{
-    int64_t rows = 1;
-    for (int d = 0; d < x->ndim - 1; d++)
-        rows *= x->shape[d];
-    return rows;
-}
-
 static void *data_or_null(const tensor *t)
 {
     return t ? tensor_data(t) : NULL;
@@ -77,12 +69,12 @@ static double F(row_square_sum)(const T *x, T mean, int64_t n)
 {
     double total = 0;
     for (int64_t first = 0; first < n; first += ROW_STRETCH) {
-        int64_t last = min_i64(n, first + ROW_STRETCH);
-        T sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = first; i < last; i++)
-            sum += (x[i] - mean) * (x[i] - mean);
-        total += sum;
+        F(vec) sum = {0};
+        for (int64_t i = first; i < min_i64(n, first + ROW_STRETCH); i += LANES(T)) {
+            F(vec) d = F(load_some)(x + i, n - i, mean) - mean;
+            sum += d * d;
+        }
+        total += F(sum_lanes)(sum);
     }
     return total;
 }

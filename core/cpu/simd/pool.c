@@ -1,20 +1,18 @@
 /*
  * pool -- the largest or the mean of each window of an image, and their gradients.
  *
- *     one output place, all channels:      window (kernel 2, at a corner with padding 1)
- *
- *         best [c c c c c c c c ...]            . .      . padding: never wins, but counts in a
- * mean from  x[row][column][c ...]           . x
+ *     a window of 2 x 2 at a corner, padding 1:    . .
+ *                                                  . x     padding never wins, but counts in a mean
  *
  * Images are walked place by place, and at each place over the channels: with channels last (NHWC)
- * that is along memory, in vectors. NCHW works by the same loops with a larger step. Threads share
- * the images in the gradient, where windows overlap, and rows of output in the other direction; the
- * order of every sum is that of the loops, so any number of threads gives the same bits.
+ * that is along memory, in vectors. Channels first (NCHW) works too, one number at a time. Threads
+ * share rows of output forward, and images in the gradient, where windows overlap; the order of
+ * every sum is that of the loops, so any number of threads gives the same bits.
  */
 #ifndef T
-#include "core/cpu/simd/rows.h"
+#include "core/cpu/simd/vector.h"
 
-#define CHANNELS 64 /* at a time: in a few registers */
+#define CHANNELS 64 /* of a mean at a time */
 
 typedef struct picture { /* element (n, c, row, column), in elements */
     int64_t images, channels, height, width;
@@ -36,11 +34,9 @@ static part inside(int64_t i, int64_t size, window how)
 }
 
 #define T float
-#define I int32_t
 #define F(name) name##_f32
 #include "core/cpu/simd/pool.c"
 #define T double
-#define I int64_t
 #define F(name) name##_f64
 #include "core/cpu/simd/pool.c"
 
@@ -88,56 +84,56 @@ void SIMD(cpu_avg_pool2d_grad)(sink dx, const tensor *g, window how)
 
 #else
 
-typedef struct F(window_max) {
-    T best[CHANNELS];
-    I cell[CHANNELS]; /* as wide as T: one mask serves both */
-} F(window_max);
-
-/* One cell against the best so far; n channels. A NaN wins, and is never beaten again. */
-static inline void F(meet)(F(window_max) * w, const T *x, int64_t step, int64_t n, I cell)
+/* The largest of one window for one channel, or for the LANES channels of a vector. The first cell
+ * inside stands even where all are -inf; a NaN wins, and is never beaten again. x is at the
+ * window's cell (0, 0), which may lie outside. */
+static inline T F(max_one)(const T *x, const picture *from, part rows, part columns, int kernel,
+                           int *cell)
 {
-    T *best = w->best;
-    I *cells = w->cell;
-#pragma omp simd
-    for (int64_t c = 0; c < n; c++) {
-        T value = x[c * step];
-        I wins = !(value <= best[c]) & (best[c] == best[c]);
-        best[c] = wins ? value : best[c];
-        cells[c] = wins ? cell : cells[c];
-    }
+    T best = x[rows.first * from->row + columns.first * from->column];
+    *cell = (int)(rows.first * kernel + columns.first);
+    for (int64_t i = rows.first; i < rows.first + rows.n; i++)
+        for (int64_t j = columns.first; j < columns.first + columns.n; j++) {
+            T value = x[i * from->row + j * from->column];
+            if (value <= best || best != best)
+                continue;
+            best = value;
+            *cell = (int)(i * kernel + j);
+        }
+    return best;
 }
 
-/* The window of one output place, n channels from x's channel 0. Its first cell inside always
- * stands, also where all are -inf. */
-static inline void F(find_max)(F(window_max) * w, const T *x, const picture *from, int64_t step,
-                               int64_t n, part rows, part columns, int kernel)
+static inline F(vec) F(max_many)(const T *x, int64_t n, const picture *from, part rows,
+                                 part columns, int kernel, F(lanes) * cell)
 {
-    I first = (I)(rows.first * kernel + columns.first);
-    const T *start = x + rows.first * from->row + columns.first * from->column;
-    for (int64_t c = 0; c < n; c++) {
-        w->best[c] = start[c * step];
-        w->cell[c] = first;
-    }
+    F(vec) best = F(load_some)(x + rows.first * from->row + columns.first * from->column, n, 0);
+    *cell = (F(lanes)){0} + (F(lane))(rows.first * kernel + columns.first);
     for (int64_t i = rows.first; i < rows.first + rows.n; i++)
-        for (int64_t j = columns.first; j < columns.first + columns.n; j++)
-            F(meet)(w, x + i * from->row + j * from->column, step, n, (I)(i * kernel + j));
+        for (int64_t j = columns.first; j < columns.first + columns.n; j++) {
+            F(vec) value = F(load_some)(x + i * from->row + j * from->column, n, 0);
+            F(lanes) stays = (value <= best) | (best != best);
+            best = F(choose)(stays, best, value);
+            *cell = (*cell & stays) | (((F(lanes)){0} + (F(lane))(i * kernel + j)) & ~stays);
+        }
+    return best;
 }
 
 static inline void F(max_pool_place)(T *out, uint8_t *at, const T *x, const picture *to,
                                      const picture *from, part rows, part columns, int kernel)
 {
-    for (int64_t first = 0; first < to->channels; first += CHANNELS) {
-        F(window_max) w;
-        int64_t n = min_i64(CHANNELS, to->channels - first);
-        const T *start = x + first * from->channel;
-        if (from->channel == 1) /* the constant makes vector loads */
-            F(find_max)(&w, start, from, 1, n, rows, columns, kernel);
-        else
-            F(find_max)(&w, start, from, from->channel, n, rows, columns, kernel);
-        for (int64_t c = 0; c < n; c++) {
-            out[(first + c) * to->channel] = w.best[c];
-            at[(first + c) * to->channel] = (uint8_t)w.cell[c];
-        }
+    int64_t c = 0, n = to->channels;
+    for (; to->channel == 1 && from->channel == 1 && c < n; c += LANES(T)) {
+        F(lanes) cell;
+        F(store_some)
+        (out + c, F(max_many)(x + c, n - c, from, rows, columns, kernel, &cell), n - c);
+        F(bytes) bytes = __builtin_convertvector(cell, F(bytes));
+        memcpy(at + c, &bytes, n - c < LANES(T) ? (size_t)(n - c) : sizeof bytes);
+    }
+    for (; c < n; c++) {
+        int cell;
+        out[c * to->channel] =
+            F(max_one)(x + c * from->channel, from, rows, columns, kernel, &cell);
+        at[c * to->channel] = (uint8_t)cell;
     }
 }
 
@@ -230,8 +226,8 @@ static void F(place_grad)(T *dx, const T *g, const uint8_t *at, const picture *t
                 F(give)(cell, 1, g, 1, at, 1, to->channels, (int)(i * kernel + j), factor);
             else
                 F(give)
-                (cell, to->channel, g, from->channel, at, places->channel, to->channels,
-                 (int)(i * kernel + j), factor);
+            (cell, to->channel, g, from->channel, at, places->channel, to->channels,
+             (int)(i * kernel + j), factor);
         }
 }
 
@@ -258,6 +254,5 @@ static void F(pool_grad)(T *dx, bool add, const T *g, const uint8_t *at, const p
 }
 
 #undef T
-#undef I
 #undef F
 #endif

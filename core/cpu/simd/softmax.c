@@ -20,19 +20,6 @@
 #define F(name) name##_f64
 #include "core/cpu/simd/softmax.c"
 
-static int64_t row_length(const tensor *t)
-{
-    return t->ndim ? t->shape[t->ndim - 1] : 1;
-}
-
-static int64_t row_count(const tensor *t)
-{
-    int64_t rows = 1;
-    for (int d = 0; d < t->ndim - 1; d++)
-        rows *= t->shape[d];
-    return rows;
-}
-
 void SIMD(cpu_softmax)(tensor *out, const tensor *x, bool log)
 {
     int64_t rows = row_count(x), n = row_length(x);
@@ -68,19 +55,7 @@ void SIMD(cpu_logsumexp)(tensor *out, const tensor *x)
 
 static void F(softmax_row)(T *out, const T *x, int64_t n)
 {
-    T largest = F(row_max)(x, n);
-    double total = 0;
-    for (int64_t first = 0; first < n; first += ROW_STRETCH) {
-        int64_t last = min_i64(n, first + ROW_STRETCH);
-        T sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = first; i < last; i++) {
-            T power = F(exp)(x[i] - largest);
-            out[i] = power;
-            sum += power;
-        }
-        total += sum;
-    }
+    double total = F(row_sum_exp)(out, x, n, F(row_max)(x, n));
     T factor = (T)(1 / total);
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
@@ -89,7 +64,7 @@ static void F(softmax_row)(T *out, const T *x, int64_t n)
 
 static void F(log_softmax_row)(T *out, const T *x, int64_t n)
 {
-    T largest = F(row_max)(x, n), rest = (T)log(F(row_sum_exp)(x, n, largest));
+    T largest = F(row_max)(x, n), rest = (T)log(F(row_sum_exp)(NULL, x, n, largest));
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
         out[i] = (x[i] - largest) - rest;
@@ -106,30 +81,31 @@ static double F(row_dot)(const T *a, const T *b, int64_t n)
 {
     double total = 0;
     for (int64_t first = 0; first < n; first += ROW_STRETCH) {
-        int64_t last = min_i64(n, first + ROW_STRETCH);
-        T sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = first; i < last; i++)
-            sum += a[i] * b[i];
-        total += sum;
+        F(vec) sum = {0};
+        for (int64_t i = first; i < min_i64(n, first + ROW_STRETCH); i += LANES(T))
+            sum += F(load_some)(a + i, n - i, 0) * F(load_some)(b + i, n - i, 0);
+        total += F(sum_lanes)(sum);
     }
     return total;
 }
 
-static void F(softmax_grad_row)(T *dx, T keep, const T *y, const T *g, int64_t n)
+static void F(softmax_grad_row)(T *dx, bool add, const T *y, const T *g, int64_t n)
 {
-    T mean = (T)F(row_dot)(y, g, n);
+    T mean = (T)F(row_dot)(y, g, n), keep = add;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
         dx[i] = (keep != 0 ? dx[i] : 0) + y[i] * (g[i] - mean);
 }
 
-static void F(log_softmax_grad_row)(T *dx, T keep, const T *y, const T *g, int64_t n)
+static void F(log_softmax_grad_row)(T *dx, bool add, const T *y, const T *g, int64_t n)
 {
     T sum = (T)F(row_sum)(g, n);
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        dx[i] = (keep != 0 ? dx[i] : 0) + (g[i] - F(exp)(y[i]) * sum);
+    for (int64_t i = 0; i < n; i += LANES(T)) {
+        F(vec) d = F(load_some)(g + i, n - i, 0) - F(exp)(F(load_some)(y + i, n - i, 0)) * sum;
+        if (add)
+            d += F(load_some)(dx + i, n - i, 0);
+        F(store_some)(dx + i, d, n - i);
+    }
 }
 
 static void F(softmax_grad)(T *dx, bool add, const T *y, const T *g, int64_t rows, int64_t n,

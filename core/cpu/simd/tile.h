@@ -11,26 +11,19 @@
  *          +---------+      product with a transposed left side costs nothing.
  *
  * b and c are by rows, and n is a multiple of LANES: their rows are padded or happen to fit.
- * For float and for double, as in rows.h.
+ * For float and for double, as vector.h.
  */
 #ifndef TORC_CPU_SIMD_TILE_H
 #define TORC_CPU_SIMD_TILE_H
 
-#include "core/cpu/simd/rows.h"
+#include "core/cpu/simd/vector.h"
 
-#if defined __AVX512F__
-#define VECTOR_BYTES 64
-#define TILE_ROWS 8 /* 16 of 32 registers: enough to hide the latency of 2 units x 4 cycles */
-#elif defined __AVX__
-#define VECTOR_BYTES 32
-#define TILE_ROWS 4 /* 8 of 16 registers; 6 would leave too few for the rest */
+/* Enough sums on the way to hide the latency of two units: 16 of 32 registers, or 8 of 16. */
+#ifdef __AVX512F__
+#define TILE_ROWS 8
 #else
-#define VECTOR_BYTES 16
 #define TILE_ROWS 4
 #endif
-
-#define LANES(type) ((int64_t)(VECTOR_BYTES / sizeof(type)))
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 static inline int64_t round_up(int64_t n, int64_t unit)
 {
@@ -39,56 +32,17 @@ static inline int64_t round_up(int64_t n, int64_t unit)
 
 #define T float
 #define F(name) name##_f32
-typedef int32_t lane_f32; /* an integer of T's size: how shuffles are told */
 #include "core/cpu/simd/tile.h"
 #define T double
 #define F(name) name##_f64
-typedef int64_t lane_f64;
 #include "core/cpu/simd/tile.h"
 
 #elif defined T
-
-typedef T F(vec) __attribute__((vector_size(VECTOR_BYTES)));
-typedef T F(loose_vec) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
-typedef F(lane) F(lanes) __attribute__((vector_size(VECTOR_BYTES)));
 
 typedef struct F(left) { /* the left side: element (i, k) is at[i * row + k * column] */
     const T *at;
     int64_t row, column;
 } F(left);
-
-static ALWAYS_INLINE F(vec) F(load)(const T *from)
-{
-    return *(const F(loose_vec) *)from;
-}
-
-static ALWAYS_INLINE void F(store)(T *to, F(vec) v)
-{
-    *(F(loose_vec) *)to = v;
-}
-
-static ALWAYS_INLINE F(vec) F(larger)(F(vec) a, F(vec) b)
-{
-    F(lanes) first = a > b;
-    return (F(vec))(((F(lanes))a & first) | ((F(lanes))b & ~first));
-}
-
-/* v, but 0 where `not` holds. */
-static ALWAYS_INLINE F(vec) F(unless)(F(vec) v, F(lanes) not )
-{
-    return (F(vec))((F(lanes))v & ~not );
-}
-
-/* e^x, lane by lane: a loop that becomes one vector of each operation. */
-static ALWAYS_INLINE F(vec) F(powers)(F(vec) x)
-{
-    T lane[VECTOR_BYTES / sizeof(T)];
-    F(store)(lane, x);
-#pragma omp simd
-    for (int i = 0; i < (int)(VECTOR_BYTES / sizeof(T)); i++)
-        lane[i] = F(exp)(lane[i]);
-    return F(load)(lane);
-}
 
 /* rows and vectors are constants where this is called: everything unrolls into registers. */
 static ALWAYS_INLINE void F(tile)(int rows, int vectors, F(left) a, const T *b, int64_t b_row, T *c,

@@ -1,0 +1,262 @@
+/*
+ * layer_norm and the channel statistics of the CPU, at every level, against their formulas in f64.
+ */
+#include "tests/cpu_tensors.h"
+#include "tests/harness.h"
+
+#define EPS 1e-5
+
+static void set_all(tensor *t, double value)
+{
+    for (int64_t i = 0; i < tensor_numel(t); i++)
+        set_value(t, i, value);
+}
+
+/* ---- layer_norm ---- */
+
+typedef struct layer {
+    int64_t rows, n;
+    tensor *x, *w, *b, *y, *mean, *rstd, *g, *dx, *dw, *db;
+} layer;
+
+static layer random_layer(torc_dtype dtype, int64_t rows, int64_t n, double offset, bool affine)
+{
+    layer l = {.rows = rows, .n = n};
+    tensor **matrices[] = {&l.x, &l.y, &l.g, &l.dx}, **columns[] = {&l.w, &l.b, &l.dw, &l.db};
+    for (int i = 0; i < 4; i++) {
+        *matrices[i] = made(dtype, SHAPE(rows, n));
+        *columns[i] = made(dtype, SHAPE(n));
+    }
+    l.mean = made(dtype, SHAPE(rows));
+    l.rstd = made(dtype, SHAPE(rows));
+    set_random(l.x, offset - 1, offset + 1, 1);
+    set_random(l.g, -1, 1, 2);
+    set_random(l.w, 0, 2, 3);
+    set_random(l.b, -1, 1, 4);
+    if (!affine)
+        l.w = l.b = NULL;
+    return l;
+}
+
+static double weight(const tensor *w, int64_t i, double missing)
+{
+    return w ? value_at(w, i) : missing;
+}
+
+static void check_row(const layer *l, int64_t row, double before, double *dw, double *db,
+                      double tolerance)
+{
+    double mean = 0, var = 0, sum = 0, dot = 0, n = (double)l->n;
+    int64_t first = row * l->n;
+    for (int64_t i = 0; i < l->n; i++)
+        mean += value_at(l->x, first + i) / n;
+    for (int64_t i = 0; i < l->n; i++)
+        var += pow(value_at(l->x, first + i) - mean, 2) / n;
+    double rstd = 1 / sqrt(var + EPS);
+    CHECK_NEAR(value_at(l->mean, row), mean, tolerance);
+    CHECK_NEAR(value_at(l->rstd, row), rstd, 10 * tolerance);
+    for (int64_t i = 0; i < l->n; i++) {
+        double xhat = (value_at(l->x, first + i) - mean) * rstd, g = value_at(l->g, first + i);
+        CHECK_NEAR(value_at(l->y, first + i), xhat * weight(l->w, i, 1) + weight(l->b, i, 0),
+                   10 * tolerance);
+        sum += g * weight(l->w, i, 1) / n;
+        dot += g * weight(l->w, i, 1) * xhat / n;
+        dw[i] += g * xhat;
+        db[i] += g;
+    }
+    for (int64_t i = 0; i < l->n; i++) {
+        double xhat = (value_at(l->x, first + i) - mean) * rstd;
+        double d = rstd * (value_at(l->g, first + i) * weight(l->w, i, 1) - sum - xhat * dot);
+        CHECK_NEAR(value_at(l->dx, first + i), before + d, 10 * tolerance * (1 + rstd));
+    }
+}
+
+static void check_layer(const kernels *k, const layer *l, bool add, double tolerance)
+{
+    double before = add ? 0.5 : 0, *dw = base_alloc((size_t)l->n, 8),
+           *db = base_alloc((size_t)l->n, 8);
+    set_all(l->dx, before), set_all(l->dw, before), set_all(l->db, before);
+    k->layer_norm(l->y, l->mean, l->rstd, l->x, l->w, l->b, EPS);
+    k->layer_norm_grad((sink){l->dx, add}, (sink){l->dw, add}, (sink){l->db, add}, l->g, l->x, l->w,
+                       l->mean, l->rstd);
+    for (int64_t row = 0; row < l->rows; row++)
+        check_row(l, row, before, dw, db, tolerance);
+    for (int64_t i = 0; i < l->n; i++) {
+        CHECK_NEAR(value_at(l->dw, i), before + dw[i], 20 * tolerance);
+        CHECK_NEAR(value_at(l->db, i), before + db[i], 20 * tolerance);
+    }
+    free(dw), free(db);
+}
+
+TEST(layer_norm_and_gradients)
+{
+    const int64_t rows[] = {0, 1, 7, 100}, widths[] = {2, 7, 64, 129, 2500};
+    EACH_LEVEL(k)
+    for (int way = 0; way < 8; way++)
+        for (int i = 0; i < 20; i++) {
+            torc_dtype dtype = way & 1 ? TORC_F64 : TORC_F32;
+            layer l = random_layer(dtype, rows[i % 4], widths[i / 4], 0.3, way & 2);
+            check_layer(k, &l, way & 4, dtype == TORC_F64 ? 1e-13 : 2e-6);
+        }
+}
+
+/* A mean of 1000 spreads: a variance by the difference of squares would have no digit left. */
+TEST(large_means_cost_no_digits)
+{
+    EACH_LEVEL(k)
+    {
+        layer l = random_layer(TORC_F32, 3, 4000, 500, true);
+        k->layer_norm(l.y, l.mean, l.rstd, l.x, l.w, l.b, EPS);
+        for (int64_t row = 0; row < 3; row++) {
+            double mean = 0, var = 0;
+            for (int64_t i = 0; i < 4000; i++)
+                mean += value_at(l.x, row * 4000 + i) / 4000;
+            for (int64_t i = 0; i < 4000; i++)
+                var += pow(value_at(l.x, row * 4000 + i) - mean, 2) / 4000;
+            CHECK(fabs(value_at(l.mean, row) / mean - 1) < 2e-7);
+            CHECK(fabs(value_at(l.rstd, row) * sqrt(var + EPS) - 1) < 1e-5);
+        }
+    }
+}
+
+TEST(unwanted_gradients_are_left_out)
+{
+    EACH_LEVEL(k)
+    {
+        layer l = random_layer(TORC_F32, 9, 33, 0, true),
+              m = random_layer(TORC_F32, 9, 33, 0, true);
+        check_layer(k, &l, false, 2e-6);
+        sink none = {NULL, false};
+        k->layer_norm_grad(none, (sink){m.dw, false}, none, l.g, l.x, l.w, l.mean, l.rstd);
+        k->layer_norm_grad((sink){m.dx, false}, none, none, l.g, l.x, l.w, l.mean, l.rstd);
+        for (int64_t i = 0; i < 33; i++)
+            CHECK(value_at(m.dw, i) == value_at(l.dw, i));
+        for (int64_t i = 0; i < 9 * 33; i++)
+            CHECK(value_at(m.dx, i) == value_at(l.dx, i));
+    }
+}
+
+TEST(same_bits_on_any_number_of_threads)
+{
+    EACH_LEVEL(k)
+    {
+        layer l[3];
+        for (int threads = 1; threads <= 3; threads++) {
+            omp_set_num_threads(threads);
+            layer *m = &l[threads - 1];
+            *m = random_layer(TORC_F32, 500, 200, 0, true);
+            k->layer_norm(m->y, m->mean, m->rstd, m->x, m->w, m->b, EPS);
+            k->layer_norm_grad((sink){m->dx, false}, (sink){m->dw, false}, (sink){m->db, false},
+                               m->g, m->x, m->w, m->mean, m->rstd);
+            CHECK(!memcmp(tensor_data(m->dw), tensor_data(l[0].dw), 200 * sizeof(float)));
+            CHECK(!memcmp(tensor_data(m->db), tensor_data(l[0].db), 200 * sizeof(float)));
+        }
+    }
+}
+
+/* ---- channels ---- */
+
+typedef struct channels {
+    int64_t n, c, places;
+    tensor *x, *y, *g, *dx, *mean, *var, *w, *b, *dw, *db;
+} channels;
+
+static tensor *image(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w, bool last)
+{
+    tensor *t = made(dtype, SHAPE(n * c * h * w));
+    if (h == 0)
+        return made_view(made(dtype, SHAPE(n * c)), SHAPE(n, c), STRIDES(c, 1), 0);
+    return made_view(t, SHAPE(n, c, h, w),
+                     last ? STRIDES(c * h * w, 1, c * w, c) : STRIDES(c * h * w, h * w, w, 1), 0);
+}
+
+/* h 0: [N, C] */
+static channels random_channels(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w,
+                                bool last)
+{
+    channels z = {.n = n, .c = c, .places = h ? h * w : 1};
+    tensor **images[] = {&z.x, &z.y, &z.g, &z.dx};
+    tensor **rows[] = {&z.mean, &z.var, &z.w, &z.b, &z.dw, &z.db};
+    for (int i = 0; i < 4; i++)
+        *images[i] = image(dtype, n, c, h, w, last);
+    for (int i = 0; i < 6; i++)
+        *rows[i] = made(dtype, SHAPE(c));
+    set_random(z.x, -1, 3, 1);
+    set_random(z.g, -1, 1, 2);
+    set_random(z.w, 0, 2, 3);
+    set_random(z.b, -1, 1, 4);
+    return z;
+}
+
+/* Element e of channel c, in row-major order. */
+static int64_t element(const channels *z, int64_t c, int64_t e)
+{
+    return (e / z->places * z->c + c) * z->places + e % z->places;
+}
+
+static void check_channel(const channels *z, int64_t c, bool batch, double before, double tolerance)
+{
+    int64_t count = z->n * z->places;
+    double mean = 0, var = 0, sum = 0, dot = 0, m = (double)count;
+    for (int64_t e = 0; e < count; e++)
+        mean += value_at(z->x, element(z, c, e)) / m;
+    for (int64_t e = 0; e < count; e++)
+        var += pow(value_at(z->x, element(z, c, e)) - mean, 2) / m;
+    CHECK_NEAR(value_at(z->mean, c), mean, tolerance);
+    CHECK_NEAR(value_at(z->var, c), var, tolerance);
+    double rstd = 1 / sqrt(var + EPS), w = value_at(z->w, c);
+    for (int64_t e = 0; e < count; e++) {
+        double xhat = (value_at(z->x, element(z, c, e)) - mean) * rstd;
+        CHECK_NEAR(value_at(z->y, element(z, c, e)), xhat * w + value_at(z->b, c), 20 * tolerance);
+        sum += value_at(z->g, element(z, c, e));
+        dot += value_at(z->g, element(z, c, e)) * xhat;
+    }
+    CHECK_NEAR(value_at(z->db, c), before + sum, 20 * tolerance);
+    CHECK_NEAR(value_at(z->dw, c), before + dot, 20 * tolerance);
+    for (int64_t e = 0; e < count; e++) {
+        double xhat = (value_at(z->x, element(z, c, e)) - mean) * rstd;
+        double d = value_at(z->g, element(z, c, e)) - (batch ? (sum + xhat * dot) / m : 0);
+        CHECK_NEAR(value_at(z->dx, element(z, c, e)), before + w * rstd * d, 20 * tolerance);
+    }
+}
+
+static void check_channels(const kernels *k, const channels *z, bool add, bool batch,
+                           double tolerance)
+{
+    double before = add ? 0.5 : 0;
+    set_all(z->dx, before), set_all(z->dw, before), set_all(z->db, before);
+    k->channel_stats(z->mean, z->var, z->x);
+    k->channel_norm(z->y, z->x, z->mean, z->var, z->w, z->b, EPS);
+    k->channel_norm_grad((sink){z->dx, add}, (sink){z->dw, add}, (sink){z->db, add}, z->g, z->x,
+                         z->mean, z->var, z->w, EPS, batch);
+    for (int64_t c = 0; c < z->c; c++)
+        check_channel(z, c, batch, before, tolerance);
+}
+
+TEST(channel_norm_and_gradients)
+{
+    const int64_t shapes[][4] = {{3, 5, 4, 3},    {2, 300, 2, 2}, {70, 3, 9, 5},
+                                 {200, 20, 0, 0}, {4, 1, 40, 40}, {9, 6, 1, 1}};
+    EACH_LEVEL(k)
+    for (int way = 0; way < 16; way++)
+        for (int i = 0; i < ARRAY_LENGTH(shapes); i++) {
+            torc_dtype dtype = way & 1 ? TORC_F64 : TORC_F32;
+            const int64_t *s = shapes[i];
+            channels z = random_channels(dtype, s[0], s[1], s[2], s[3], way & 2);
+            check_channels(k, &z, way & 4, way & 8, dtype == TORC_F64 ? 1e-12 : 2e-6);
+        }
+}
+
+TEST(an_empty_batch_has_no_gradient)
+{
+    EACH_LEVEL(k)
+    {
+        channels z = random_channels(TORC_F32, 0, 4, 3, 3, true);
+        set_all(z.dw, 7), set_all(z.db, 7);
+        k->channel_norm(z.y, z.x, z.mean, z.var, NULL, NULL, EPS);
+        k->channel_norm_grad((sink){z.dx, false}, (sink){z.dw, false}, (sink){z.db, true}, z.g, z.x,
+                             z.mean, z.var, NULL, EPS, true);
+        CHECK(value_at(z.dw, 2) == 0);
+        CHECK(value_at(z.db, 2) == 7);
+    }
+}

@@ -1,0 +1,157 @@
+/*
+ * max_pool2d and avg_pool2d of the CPU, at every level, against plain loops in f64: overlapping
+ * windows, gaps between windows, padding, both orders of channels.
+ */
+#include "tests/cpu_tensors.h"
+#include "tests/harness.h"
+
+typedef struct sizes {
+    int64_t n, c, h, w;
+    window how;
+} sizes;
+
+static const sizes cases[] = {
+    {2, 5, 8, 6, {2, 2, 0, 1, 1}},     {2, 64, 7, 9, {3, 2, 1, 1, 1}},
+    {1, 100, 6, 6, {3, 1, 1, 1, 1}},   {3, 1, 9, 9, {2, 3, 1, 1, 1}},
+    {1, 17, 16, 15, {15, 4, 7, 1, 1}}, {0, 3, 4, 4, {2, 2, 0, 1, 1}},
+    {2, 0, 4, 4, {2, 2, 0, 1, 1}},     {1, 3, 3, 3, {3, 1, 0, 1, 1}},
+};
+
+static int64_t places(int64_t size, window how)
+{
+    return (size + 2 * how.padding - how.kernel) / how.stride + 1;
+}
+
+static tensor *image(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w, bool last)
+{
+    tensor *t = made(dtype, SHAPE(n * c * h * w));
+    return made_view(t, SHAPE(n, c, h, w),
+                     last ? STRIDES(c * h * w, 1, c * w, c) : STRIDES(c * h * w, h * w, w, 1), 0);
+}
+
+typedef struct problem {
+    sizes z;
+    int64_t rows, columns;
+    tensor *x, *dx, *y, *at, *g;
+} problem;
+
+static problem problem_of(torc_dtype dtype, sizes z, bool x_last, bool y_last)
+{
+    problem p = {.z = z, .rows = places(z.h, z.how), .columns = places(z.w, z.how)};
+    p.x = image(dtype, z.n, z.c, z.h, z.w, x_last);
+    p.dx = image(dtype, z.n, z.c, z.h, z.w, x_last);
+    p.y = image(dtype, z.n, z.c, p.rows, p.columns, y_last);
+    p.at = image(TORC_U8, z.n, z.c, p.rows, p.columns, y_last);
+    p.g = image(dtype, z.n, z.c, p.rows, p.columns, y_last);
+    set_random(p.x, -2, 2, 1);
+    set_random(p.g, -1, 1, 2);
+    return p;
+}
+
+/* Visits the cells of window `i` (in row-major order of y) that lie inside. Returns how many;
+ * index[] gets their places in x, cell[] their numbers in the window. */
+static int cells(const problem *p, int64_t i, int64_t *index, int *cell)
+{
+    const window *how = &p->z.how;
+    int64_t column = i % p->columns, row = i / p->columns % p->rows,
+            plane = i / p->columns / p->rows;
+    int n = 0;
+    for (int64_t k = 0; k < how->kernel * how->kernel; k++) {
+        int64_t r = row * how->stride - how->padding + k / how->kernel;
+        int64_t c = column * how->stride - how->padding + k % how->kernel;
+        if (r < 0 || r >= p->z.h || c < 0 || c >= p->z.w)
+            continue;
+        index[n] = (plane * p->z.h + r) * p->z.w + c;
+        cell[n++] = (int)k;
+    }
+    return n;
+}
+
+/* The number in index[] of the first largest; the first NaN, if there is one. */
+static int largest(const problem *p, int n, const int64_t *index)
+{
+    int best = 0;
+    for (int k = 1; k < n; k++) {
+        double value = value_at(p->x, index[k]), before = value_at(p->x, index[best]);
+        if (value > before || (isnan(value) && !isnan(before)))
+            best = k;
+    }
+    return best;
+}
+
+static void check_max(const kernels *k, const problem *p, bool add, double tolerance)
+{
+    int64_t index[225];
+    int cell[225];
+    double *dx = base_alloc((size_t)tensor_numel(p->x) + 1, sizeof *dx);
+    for (int64_t i = 0; i < tensor_numel(p->dx); i++)
+        set_value(p->dx, i, 0.25);
+    k->max_pool2d(p->y, p->at, p->x, p->z.how);
+    k->max_pool2d_grad((sink){p->dx, add}, p->g, p->at, p->z.how);
+    for (int64_t i = 0; i < tensor_numel(p->y); i++) {
+        int best = largest(p, cells(p, i, index, cell), index);
+        CHECK_NEAR(value_at(p->y, i), value_at(p->x, index[best]), 0);
+        CHECK_INT(value_at(p->at, i), cell[best]);
+        dx[index[best]] += value_at(p->g, i);
+    }
+    for (int64_t i = 0; i < tensor_numel(p->dx); i++)
+        CHECK_NEAR(value_at(p->dx, i), dx[i] + (add ? 0.25 : 0), tolerance);
+    free(dx);
+}
+
+static void check_avg(const kernels *k, const problem *p, bool add, double tolerance)
+{
+    int64_t index[225];
+    int cell[225], area = p->z.how.kernel * p->z.how.kernel;
+    double *dx = base_alloc((size_t)tensor_numel(p->x) + 1, sizeof *dx);
+    for (int64_t i = 0; i < tensor_numel(p->dx); i++)
+        set_value(p->dx, i, 0.25);
+    k->avg_pool2d(p->y, p->x, p->z.how);
+    k->avg_pool2d_grad((sink){p->dx, add}, p->g, p->z.how);
+    for (int64_t i = 0; i < tensor_numel(p->y); i++) {
+        double sum = 0;
+        for (int n = cells(p, i, index, cell); n--;) {
+            sum += value_at(p->x, index[n]);
+            dx[index[n]] += value_at(p->g, i) / area;
+        }
+        CHECK_NEAR(value_at(p->y, i), sum / area, tolerance);
+    }
+    for (int64_t i = 0; i < tensor_numel(p->dx); i++)
+        CHECK_NEAR(value_at(p->dx, i), dx[i] + (add ? 0.25 : 0), tolerance);
+    free(dx);
+}
+
+TEST(pools_and_gradients)
+{
+    EACH_LEVEL(k)
+    for (int way = 0; way < 16; way++)
+        for (int i = 0; i < ARRAY_LENGTH(cases); i++) {
+            torc_dtype dtype = way & 8 ? TORC_F64 : TORC_F32;
+            double tolerance = way & 8 ? 1e-13 : 4e-6;
+            problem p = problem_of(dtype, cases[i], way & 1, way & 2);
+            check_max(k, &p, way & 4, tolerance);
+            check_avg(k, &p, way & 4, tolerance);
+        }
+}
+
+TEST(nan_wins_and_padding_never_does)
+{
+    EACH_LEVEL(k)
+    for (int last = 0; last < 2; last++) {
+        problem p = problem_of(TORC_F32, (sizes){1, 20, 4, 4, {3, 2, 1, 1, 1}}, last, last);
+        for (int64_t i = 0; i < tensor_numel(p.x); i++)
+            set_value(p.x, i, i % 16 == 5 ? NAN : i % 16 == 6 ? INFINITY : -INFINITY);
+        check_max(k, &p, false, 1e-6);
+    }
+}
+
+TEST(ties_go_to_the_first)
+{
+    EACH_LEVEL(k)
+    {
+        problem p = problem_of(TORC_F32, (sizes){1, 33, 6, 6, {2, 2, 0, 1, 1}}, true, true);
+        for (int64_t i = 0; i < tensor_numel(p.x); i++)
+            set_value(p.x, i, 1);
+        check_max(k, &p, false, 1e-6);
+    }
+}
