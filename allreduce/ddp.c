@@ -136,6 +136,18 @@ static bucket_plan plan_of(torc_site at, torc_module *net)
     return plan;
 }
 
+static void average_buffers(reducer *r, torc_module *net)
+{
+    int64_t count;
+    const module_item *items = module_items(net, &count);
+    tensor **buffer = base_alloc((size_t)count, sizeof *buffer);
+    int n = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (items[i].buffer && items[i].t->dtype == TORC_F32)
+            buffer[n++] = items[i].t;
+    reducer_average_buffers(r, buffer, n);
+}
+
 static void detach(void *context)
 {
     attached **at = &all;
@@ -160,6 +172,7 @@ torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o)
     attached *a = base_alloc(1, sizeof *a);
     *a = (attached){net, reducer_new(c, plan_of(at, net), first, bytes), all};
     all = a;
+    average_buffers(a->reducer, net);
     module_set_hook(net, &a->reducer->hook);
     module_on_free(net, detach, a);
     return net;
@@ -216,7 +229,7 @@ bool torc_replicas_agree(torc_site at, torc_module *net)
     const module_item *items = module_items(net, &count);
     uint64_t mine = 0xcbf29ce484222325u;
     for (int64_t i = 0; i < count; i++)
-        if (!items[i].buffer)
+        if (!items[i].buffer || items[i].t->dtype == TORC_F32)
             mine = hash_of(tensor_data(items[i].t),
                            (size_t)tensor_numel(items[i].t) * tensor_item_size(items[i].t), mine);
     uint64_t *all_hashes = base_alloc((size_t)comm_size(c), sizeof mine);

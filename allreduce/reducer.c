@@ -209,6 +209,25 @@ static void rebuild(reducer *r, torc_site at)
     r->stats.buckets = p->buckets;
 }
 
+/* The mean of means is the running mean over all ranks' batches. */
+static void average_buffers(reducer *r, torc_site at)
+{
+    size_t n = 0;
+    for (int i = 0; i < r->buffers; i++) {
+        size_t count = (size_t)tensor_numel(r->buffer[i]);
+        memcpy(r->packed + n, tensor_data(r->buffer[i]), count * sizeof *r->packed);
+        n += count;
+    }
+    job_check(at, op_name,
+              comm_allreduce(r->c, r->packed, n, TORC_F32, COMM_SUM, "running statistics"));
+    n = 0;
+    for (int i = 0; i < r->buffers; i++) {
+        float *to = tensor_data(r->buffer[i]);
+        for (int64_t k = 0; k < tensor_numel(r->buffer[i]); k++)
+            to[k] = r->packed[n++] / (float)comm_size(r->c);
+    }
+}
+
 static void end(tape_hook *h, torc_site at)
 {
     reducer *r = of(h);
@@ -226,6 +245,8 @@ static void end(tape_hook *h, torc_site at)
         if (!wait_once(&w))
             die_of(r, at, TORC_ERR_TIMEOUT, "nothing arrived in TORC_TIMEOUT seconds");
     }
+    if (r->buffers > 0 && comm_size(r->c) > 1)
+        average_buffers(r, at);
     r->stats.wait_seconds += torc_seconds() - start;
     r->stats.steps++;
     r->weight = 0;
@@ -261,6 +282,16 @@ reducer *reducer_new(comm *c, bucket_plan plan, size_t first_bytes, size_t bytes
     return r;
 }
 
+void reducer_average_buffers(reducer *r, tensor **buffer, int count)
+{
+    size_t n = 0;
+    for (int i = 0; i < count; i++)
+        n += (size_t)tensor_numel(buffer[i]);
+    r->buffer = buffer;
+    r->buffers = count;
+    r->packed = base_alloc(n, sizeof *r->packed);
+}
+
 void reducer_free(reducer *r)
 {
     tape_detach(&r->hook);
@@ -271,5 +302,7 @@ void reducer_free(reducer *r)
     bucket_plan_free(&r->plan);
     free(r->ready_order);
     free(r->is_ready);
+    free(r->buffer);
+    free(r->packed);
     free(r);
 }

@@ -39,11 +39,17 @@ typedef struct reducer {
     int *ready_order, ready_count; /* recorded in the first synchronised backward */
     bool *is_ready;
     bool rebuilt;
+    tensor **buffer; /* f32 ones, as the running statistics of batch norm */
+    int buffers;
+    float *packed; /* all their elements, for one allreduce */
     torc_ddp_stats stats;
 } reducer;
 
 /* Attaches to the parameters in `plan`, which becomes the reducer's. */
 reducer *reducer_new(comm *c, bucket_plan plan, size_t first_bytes, size_t bytes);
+/* From now on these buffers become the mean over the ranks at the end of each synchronised
+ * backward, so that the replicas stay equal in them too. The list becomes the reducer's. */
+void reducer_average_buffers(reducer *r, tensor **buffer, int count);
 void reducer_free(reducer *r);
 
 #endif

@@ -489,8 +489,8 @@ typedef struct torc_ddp_stats {
     double bytes;        /* of gradients handed to the collective */
 } torc_ddp_stats;
 TORC_API torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net);
-/* Do all ranks hold the same parameters, to the bit? Every rank must call it; all get the same
- * answer. */
+/* Do all ranks hold the same parameters and float buffers, to the bit? Every rank must call it; all
+ * get the same answer. */
 TORC_API bool torc_replicas_agree(torc_site at, torc_module *net);
 TORC_API void torc_ddp_plan(torc_site at,
                             torc_module *net); /* prints which parameter lives in which bucket */

@@ -205,6 +205,17 @@ TEST_RANKS(replicas_stay_equal_to_the_bit, 4)
     torc_finalize();
 }
 
+TEST_RANKS(running_statistics_are_those_of_all_ranks, 3)
+{
+    start();
+    torc_module *norm = torc_batch_norm2d(2);
+    torc_module *net = torc_ddp(torc_sequential(torc_conv2d(1, 2, 1), norm));
+    torc_tensor *x = torc_add_scalar(torc_rand(TORC_SHAPE(4, 1, 3, 3)), torc_rank());
+    torc_backward(torc_mean(torc_forward(net, x)));
+    CHECK(torc_replicas_agree(net));
+    torc_finalize();
+}
+
 TEST_RANKS(a_flipped_bit_shows, 3)
 {
     start();

@@ -62,6 +62,7 @@ float *conv_channels_last(const tensor *t, scratch_use use)
     return store.data;
 }
 
+/* Into the tensor that was asked for, in whatever order it is stored. */
 static void give(tensor *to, const tensor *from, bool add)
 {
     if (add)
@@ -72,6 +73,7 @@ static void give(tensor *to, const tensor *from, bool add)
 
 /* ---- plans ---- */
 
+/* Layouts are not in it: images are always channels last here. */
 static onednn_key key_of(onednn_kind kind, const conv *c, bool bias)
 {
     onednn_key key = onednn_key_of(kind);
@@ -107,6 +109,7 @@ static dnnl_memory_desc_t weight_layout(const conv *c, bool any)
     return layout;
 }
 
+/* oneDNN picks the fastest code that it has for the layouts given. */
 static dnnl_primitive_desc_t choose(const dnnl_convolution_desc_t *what,
                                     const_dnnl_primitive_desc_t forward)
 {
@@ -140,9 +143,10 @@ static dnnl_primitive_desc_t forward_of(const conv *c, bool has_bias)
     return choose(&what, NULL);
 }
 
+/* dx of the same sizes: layouts, strides and padding are the forward's. */
 static dnnl_primitive_desc_t grad_input_of(const conv *c)
 {
-    dnnl_primitive_desc_t forward = forward_of(c, false); /* oneDNN takes hints from it */
+    dnnl_primitive_desc_t forward = forward_of(c, false); /* oneDNN asks for it as a hint */
     const dnnl_convolution_desc_t *f;
     onednn_check(dnnl_primitive_desc_query(forward, dnnl_query_convolution_d, 0, &f),
                  "describe a convolution");
@@ -157,6 +161,8 @@ static dnnl_primitive_desc_t grad_input_of(const conv *c)
     return chosen;
 }
 
+/* From the cache, or made now. The arguments stand in the order in which onednn_run() takes them.
+ */
 static onednn_plan *plan_of(onednn_kind kind, const conv *c, bool bias)
 {
     onednn_key key = key_of(kind, c, bias);
@@ -194,7 +200,7 @@ static void *arranged(const onednn_plan *plan, onednn_kind kind, const conv *c, 
 
 /* ---- y and dx ---- */
 
-/* y = bias: what is left of a convolution without input channels. */
+/* y = bias, or 0: where a sum starts, and all there is without input channels. */
 static void set_to_bias(tensor *y, const tensor *bias)
 {
     if (!bias) {
@@ -214,13 +220,10 @@ void cpu_conv2d(tensor *y, const tensor *x, const tensor *w, const tensor *bias,
     conv c = conv_of(x, y, how);
     if (tensor_numel(y) == 0)
         return;
-    if (c.in == 0) {
+    if (c.in == 0 || y->dtype == TORC_F64) {
         set_to_bias(y, bias);
-        return;
-    }
-    if (y->dtype == TORC_F64) {
-        set_to_bias(y, bias);
-        conv_f64(y, x, w, how);
+        if (c.in > 0)
+            conv_f64(y, x, w, how);
         return;
     }
     storage store;
@@ -239,15 +242,14 @@ void cpu_conv2d_grad_input(sink dx, const tensor *g, const tensor *w, window how
     if (!dx.t || tensor_numel(dx.t) == 0)
         return;
     conv c = conv_of(dx.t, g, how);
-    bool direct = is_channels_last(dx.t) && !dx.add && dx.t->dtype == TORC_F32 && c.out > 0;
-    if (!direct && !dx.add)
-        cpu_kernels()->fill(dx.t, 0);
-    if (c.out == 0)
-        return;
-    if (g->dtype == TORC_F64) {
-        conv_grad_input_f64(dx.t, g, w, how);
+    if (c.out == 0 || g->dtype == TORC_F64) {
+        if (!dx.add)
+            cpu_kernels()->fill(dx.t, 0);
+        if (c.out > 0)
+            conv_grad_input_f64(dx.t, g, w, how);
         return;
     }
+    bool direct = is_channels_last(dx.t) && !dx.add; /* the primitive can only overwrite */
     storage store;
     tensor other = direct ? *dx.t : image_like(dx.t, &store, SCRATCH_RESULT);
     onednn_plan *plan = plan_of(ONEDNN_CONV_GRAD_INPUT, &c, false);

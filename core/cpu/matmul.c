@@ -64,6 +64,7 @@ static int64_t row_distance(const matrix *m, int64_t rows, int64_t columns)
     return m->row >= columns ? m->row : 0;
 }
 
+/* The transpose: the same memory read the other way. */
 static matrix turned(matrix m)
 {
     int64_t row = m.row;
@@ -135,6 +136,7 @@ static void fold_rows(product *p)
     }
 }
 
+/* As the tensors are; a and b may still be turned, so only out has settled strides. */
 static product product_of(const tensor *out, const tensor *a, const tensor *b, const tensor *bias,
                           bool add)
 {
@@ -153,6 +155,7 @@ static product product_of(const tensor *out, const tensor *a, const tensor *b, c
 
 /* ---- f32 and bf16 ---- */
 
+/* oneDNN's sgemm counts by rows, as C does; beta 1 adds to what is there. */
 static void run_sgemm(const product *p)
 {
     bool turn_a = p->a.column != 1;
@@ -181,6 +184,7 @@ static dnnl_memory_desc_t layout_of(const product *p, const matrix *m, int64_t r
     return layout;
 }
 
+/* All that decides which code is needed: everything but the pointers. */
 static onednn_key key_of(const product *p)
 {
     onednn_key key = onednn_key_of(ONEDNN_MATMUL);
@@ -216,6 +220,7 @@ static onednn_plan *make_plan(const product *p, const onednn_key *key)
     return onednn_keep(key, primitive, p->bias ? 4 : 3, arguments);
 }
 
+/* False: there is no code for it. */
 static bool run_plan(const product *p)
 {
     onednn_key key = key_of(p);
@@ -259,6 +264,7 @@ static double *matrix_at(const product *p, const matrix *m, int64_t index)
     return at;
 }
 
+/* Rows of all matrices are shared out; each is computed in one order. */
 static void run_f64(const product *p)
 {
     int64_t rows = p->m;
@@ -304,6 +310,7 @@ static tensor wide_like(const tensor *t, storage *store, scratch_use use)
     return wide;
 }
 
+/* Rounded once, at the end, as a primitive for bf16 would. */
 static void multiply_bf16_in_f32(tensor *out, const tensor *a, const tensor *b, const tensor *bias,
                                  bool add)
 {

@@ -36,6 +36,7 @@ void onednn_check(dnnl_status_t status, const char *doing)
         bug("oneDNN cannot %s: %s", doing, dnnl_status2str(status));
 }
 
+/* Made at first use: a program without products never pays for the library's start. */
 dnnl_engine_t onednn_engine(void)
 {
     static dnnl_engine_t engine;
@@ -44,6 +45,7 @@ dnnl_engine_t onednn_engine(void)
     return engine;
 }
 
+/* A CPU's stream runs each primitive before it returns, so nothing ever waits for it. */
 static dnnl_stream_t stream(void)
 {
     static dnnl_stream_t s;
@@ -94,6 +96,7 @@ static uint64_t hash_of(const onednn_key *key)
     return hash ? hash : 1;
 }
 
+/* Hashes may collide; keys decide. */
 static bool same_key(const onednn_key *a, const onednn_key *b)
 {
     return a->n == b->n && !memcmp(a->number, b->number, (size_t)a->n * sizeof *a->number);
@@ -112,6 +115,7 @@ onednn_plan *onednn_find(const onednn_key *key)
     return NULL;
 }
 
+/* Gives back all that a plan holds; its place is free. */
 static void forget(int index)
 {
     onednn_plan *p = &plans[index];
@@ -136,6 +140,7 @@ static int place_for_plan(void)
     return oldest;
 }
 
+/* A memory object without memory: onednn_run() lends it a pointer for each call. */
 static void add_argument(onednn_plan *p, int argument)
 {
     dnnl_exec_arg_t *a = &p->argument[p->arguments++];

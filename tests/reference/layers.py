@@ -73,7 +73,7 @@ def batch_norm():
 
 
 def entropy(ignored, **options):
-    """The loss of six rows of five logits, then their gradient; `ignored` is the target of row 1."""
+    """The loss of six rows of five logits, then their gradient; `ignored`: row 1's target."""
     x = (4 * common.values((6, 5), 20)).requires_grad_()
     loss = F.cross_entropy(x, torch.tensor([3, ignored, 0, 4, 1, 1]), **options)
     loss.backward()

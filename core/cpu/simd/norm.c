@@ -55,6 +55,7 @@ void SIMD(cpu_layer_norm_grad)(sink dx, sink dw, sink db, const tensor *g, const
 
 #else
 
+/* The row given, or one of scratch memory full of `value`. */
 static const T *F(row_of)(const T *given, T value, scratch_use use, int64_t n)
 {
     if (given)
@@ -65,6 +66,8 @@ static const T *F(row_of)(const T *given, T value, scratch_use use, int64_t n)
     return row;
 }
 
+/* Around the mean, in a second pass: a difference of squares would cancel where the mean is large.
+ */
 static double F(row_square_sum)(const T *x, T mean, int64_t n)
 {
     double total = 0;

@@ -118,6 +118,7 @@ static inline F(vec) F(max_many)(const T *x, int64_t n, const picture *from, par
     return best;
 }
 
+/* All channels of one output place: whole vectors where they lie side by side, else one by one. */
 static inline void F(max_pool_place)(T *out, uint8_t *at, const T *x, const picture *to,
                                      const picture *from, part rows, part columns, int kernel)
 {
@@ -154,6 +155,7 @@ static void F(max_pool)(T *out, uint8_t *at, const T *x, const picture *to, cons
             }
 }
 
+/* Cells outside add nothing, but count: factor is 1 / kernel^2 everywhere. */
 static void F(avg_pool_place)(T *out, const T *x, const picture *to, const picture *from, part rows,
                               part columns, T factor)
 {
@@ -204,6 +206,7 @@ static inline void F(give)(T *dx, int64_t dx_step, const T *g, int64_t g_step, c
             dx[c * dx_step] += g[c * g_step] * factor;
 }
 
+/* Right before its sums: the image is still in the cache when they come. */
 static void F(clear_image)(T *dx, const picture *to)
 {
     for (int64_t i = 0; i < to->height; i++)
@@ -231,6 +234,7 @@ static void F(place_grad)(T *dx, const T *g, const uint8_t *at, const picture *t
         }
 }
 
+/* Windows may overlap, so what they give is added to zeros; `at` is NULL for means. */
 static void F(pool_grad)(T *dx, bool add, const T *g, const uint8_t *at, const picture *to,
                          const picture *from, const picture *places, window how)
 {

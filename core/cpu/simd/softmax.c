@@ -53,6 +53,7 @@ void SIMD(cpu_logsumexp)(tensor *out, const tensor *x)
 
 #else
 
+/* Powers first, then their sum divides them: one exponential a number. */
 static void F(softmax_row)(T *out, const T *x, int64_t n)
 {
     double total = F(row_sum_exp)(out, x, n, F(row_max)(x, n));
@@ -62,6 +63,7 @@ static void F(softmax_row)(T *out, const T *x, int64_t n)
         out[i] *= factor;
 }
 
+/* The maximum is taken off before the small rest: x - lse at once would round lse to x's size. */
 static void F(log_softmax_row)(T *out, const T *x, int64_t n)
 {
     T largest = F(row_max)(x, n), rest = (T)log(F(row_sum_exp)(NULL, x, n, largest));
@@ -77,6 +79,7 @@ static void F(softmax)(T *out, const T *x, int64_t rows, int64_t n, bool log)
         (log ? F(log_softmax_row) : F(softmax_row))(out + row * n, x + row * n, n);
 }
 
+/* sum a b, in stretches as row_sum(). */
 static double F(row_dot)(const T *a, const T *b, int64_t n)
 {
     double total = 0;
