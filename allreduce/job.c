@@ -1,6 +1,7 @@
 /* job -- see job.h. */
 #include "allreduce/job.h"
 
+#include "core/data/dataset.h"
 #include "core/nn/module.h"
 #include "core/optim/optimizer.h"
 #include "core/tape.h"
@@ -63,6 +64,7 @@ void torc_init(torc_site at, int *argc, char ***argv)
 void torc_finalize(torc_site at)
 {
     job_comm(at, __func__);
+    data_free_all();
     optimizer_free_all();
     module_free_all();
     torc_tape_clear(at);

@@ -196,7 +196,8 @@ tensor *tensor_create(const call *c, torc_dtype dtype, int ndim, const int64_t *
     tensor *t = take_slot(c->at, owner);
     t->dtype = dtype;
     t->ndim = ndim;
-    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
+    if (ndim > 0) /* a scalar's shape may be NULL */
+        memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
     shape_strides(ndim, shape, t->stride);
     t->store = storage_new((size_t)n * torc_dtype_size(dtype));
     return t;

@@ -456,6 +456,7 @@ TORC_API void torc_share_parameter(torc_site at, torc_module *m, const char *nam
 TORC_API int64_t torc_parameter_count(torc_module *net); /* of tensors */
 TORC_API torc_tensor *torc_parameter_at(torc_site at, torc_module *net, int64_t index,
                                         const char **name);
+/* A parameter, or a buffer, by its dotted name; a shared one by any of its names. */
 TORC_API torc_tensor *torc_parameter_named(torc_site at, torc_module *net, const char *name);
 TORC_API int64_t torc_parameter_elements(torc_module *net);
 

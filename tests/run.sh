@@ -5,7 +5,7 @@
 set -u
 here=$(dirname "$0")
 # Open MPI's own leaks are not ours, and its stacks need the slow unwinder.
-export ASAN_OPTIONS="fast_unwind_on_malloc=0:${ASAN_OPTIONS:-}"
+export ASAN_OPTIONS="fast_unwind_on_malloc=0:allocator_may_return_null=1:${ASAN_OPTIONS:-}"
 export LSAN_OPTIONS="suppressions=$here/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}"
 for v in $(env | sed -n 's/^\([A-Z_]*_CORETYPE\)=.*/\1/p'); do unset "$v"; done
 [ -n "${SAN:-}" ] && export TEST_SECONDS="${TEST_SECONDS:-240}"

@@ -13,10 +13,17 @@ size_t sample_bytes(const sample_part *p)
     return n;
 }
 
+static torc_dataset *all;
+
 torc_dataset *dataset_new(const torc_dataset *fields)
 {
     torc_dataset *d = base_alloc(1, sizeof *d);
     *d = *fields;
+    d->prev = NULL;
+    d->next = all;
+    if (all)
+        all->prev = d;
+    all = d;
     return d;
 }
 
@@ -29,9 +36,23 @@ void torc_dataset_free(torc_dataset *d)
 {
     if (!d)
         return;
+    if (d->prev)
+        d->prev->next = d->next;
+    else
+        all = d->next;
+    if (d->next)
+        d->next->prev = d->prev;
     if (d->free)
         d->free(d);
     free(d);
+}
+
+/* Loaders first: their threads read the datasets. */
+void data_free_all(void)
+{
+    loader_free_all();
+    while (all)
+        torc_dataset_free(all);
 }
 
 /* ---- arrays ---- */

@@ -23,9 +23,13 @@ struct torc_dataset {
     void (*read)(const torc_dataset *d, const int64_t *index, int64_t n, void *x, void *y);
     void (*free)(torc_dataset *d); /* what `self` holds */
     void *self;
+    torc_dataset *prev, *next; /* among all that are left */
 };
 
 size_t sample_bytes(const sample_part *p);
 torc_dataset *dataset_new(const torc_dataset *fields);
+/* Frees every loader and every dataset that is left; torc_finalize() calls it. */
+void data_free_all(void);
+void loader_free_all(void);
 
 #endif

@@ -1,41 +1,37 @@
 /*
  * idx -- the MNIST file format, plain or .gz.
  *
- *     0 0 kind ndim | dim 0 | dim 1 | ... | values, row-major          dims are 32 bits,
- * big-endian; kind 8 is u8
+ *     0 0 kind ndim | dim 0 | dim 1 | ... | values, row-major
  *
- * A plain file is mapped, so it may be larger than memory; a .gz is unpacked into memory. Nothing
- * is believed before it is checked: the header promises a size, and the file must have exactly
- * that.
+ * Dims are 32 bits, big-endian; kind 8 is u8. A plain file is mapped, so it may be larger than
+ * memory; a .gz is unpacked into memory. Nothing is believed before it is checked: the header
+ * promises a size, and the file must have exactly that.
  */
 #include "core/data/dataset.h"
+#include "core/io/mapped.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #define KIND_U8 8
 #define HEADER(ndim) (4 + 4 * (size_t)(ndim))
+#define DEFLATE_MOST 1032       /* a byte of a .gz stands for no more bytes than that (RFC 1951) */
+#define STEP ((size_t)64 << 20) /* by which the memory for a .gz grows */
 
 typedef struct idx_file {
     torc_shape shape;
     const uint8_t *values;
-    void *memory; /* what holds them: mapped, or allocated */
-    size_t bytes;
-    bool mapped;
+    mapped_file plain; /* what holds them: a mapped file, */
+    uint8_t *unpacked; /* or memory of ours */
 } idx_file;
 
 static void idx_close(idx_file *f)
 {
-    if (f->mapped)
-        munmap(f->memory, f->bytes);
-    else
-        free(f->memory);
+    mapped_close(&f->plain);
+    free(f->unpacked);
     *f = (idx_file){0};
 }
 
@@ -65,39 +61,25 @@ static torc_status parse_header(const uint8_t *head, size_t bytes, const char *p
     return TORC_OK;
 }
 
-static torc_status wrong_size(const char *path, size_t promised, size_t found)
+static torc_status wrong_size(const char *path, size_t promised, const char *least, size_t found)
 {
     return fail(TORC_ERR_FORMAT, "%s: its header promises %zu values, found %s%zu", path, promised,
-                found > promised ? "at least " : "", found);
+                least, found);
 }
 
 /* ---- plain ---- */
 
 static torc_status map_plain(const char *path, int ndim, idx_file *f)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat info;
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        torc_status s = fail(TORC_ERR_IO, "%s: %s", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return s;
-    }
-    f->bytes = (size_t)info.st_size;
-    f->memory = f->bytes ? mmap(NULL, f->bytes, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
-    close(fd);
-    if (f->memory == MAP_FAILED) {
-        f->memory = NULL;
-        return fail(f->bytes ? TORC_ERR_IO : TORC_ERR_FORMAT, "%s: %s", path,
-                    f->bytes ? strerror(errno) : "the file is empty");
-    }
-    f->mapped = true;
     size_t values;
-    torc_status s = parse_header(f->memory, f->bytes, path, ndim, &f->shape, &values);
-    if (s == TORC_OK && f->bytes - HEADER(ndim) != values)
-        s = wrong_size(path, values, f->bytes - HEADER(ndim));
-    f->values = (const uint8_t *)f->memory + HEADER(ndim);
-    return s;
+    torc_status s = mapped_open(path, &f->plain);
+    if (s == TORC_OK)
+        s = parse_header(f->plain.bytes, f->plain.size, path, ndim, &f->shape, &values);
+    if (s != TORC_OK)
+        return s;
+    size_t found = f->plain.size - HEADER(ndim);
+    f->values = f->plain.bytes + HEADER(ndim);
+    return found == values ? TORC_OK : wrong_size(path, values, "", found);
 }
 
 /* ---- .gz ---- */
@@ -118,51 +100,63 @@ static torc_status unpack(gzFile z, const char *path, uint8_t *to, size_t n, siz
     return TORC_OK;
 }
 
-/* Memory grows with what is really there, so that a header that lies costs nothing. */
+/* Memory grows with what is really there, so that a header that lies costs little. One byte more
+ * than promised is asked for: it shows what trails, and makes zlib check the CRC at the end. */
 static torc_status unpack_values(gzFile z, const char *path, size_t values, idx_file *f)
 {
-    uint8_t *buffer = NULL;
-    size_t have = 0, got = 0;
-    torc_status s = TORC_OK;
-    do {
-        size_t step = values + 1 - have < (64u << 20) ? values + 1 - have : 64u << 20;
-        buffer = base_grow(buffer, have + step, 1); /* one more than promised shows what trails */
-        s = unpack(z, path, buffer + have, step, &got);
-        have += got;
-        if (got < step)
-            break;
-    } while (s == TORC_OK && have <= values);
-    f->memory = buffer;
-    f->values = buffer;
-    int code = gzclose_r(z);
-    if (s == TORC_OK && code == Z_BUF_ERROR)
-        return fail(TORC_ERR_FORMAT, "%s: truncated", path);
-    return s == TORC_OK && have != values ? wrong_size(path, values, have) : s;
+    for (size_t have = 0, got = 0, step = 0; got == step; have += got) {
+        if (have > values)
+            return wrong_size(path, values, "at least ", have);
+        step = values + 1 - have < STEP ? values + 1 - have : STEP;
+        uint8_t *larger = realloc(f->unpacked, have + step);
+        if (!larger)
+            return fail(TORC_ERR_MEMORY, "%s: no memory for %zu values", path, values);
+        f->values = f->unpacked = larger;
+        torc_status s = unpack(z, path, larger + have, step, &got);
+        if (s != TORC_OK)
+            return s;
+        if (got < step && have + got != values)
+            return wrong_size(path, values, "", have + got);
+    }
+    return TORC_OK;
 }
 
-static torc_status read_gz(const char *path, int ndim, idx_file *f)
+static torc_status read_gz(gzFile z, size_t packed, const char *path, int ndim, idx_file *f)
 {
-    gzFile z = gzopen(path, "rb");
-    if (!z)
-        return fail(TORC_ERR_IO, "%s: %s", path, strerror(errno));
     uint8_t head[HEADER(4)];
     size_t got, values;
     torc_status s = unpack(z, path, head, HEADER(ndim), &got);
     if (s == TORC_OK)
         s = parse_header(head, got, path, ndim, &f->shape, &values);
-    if (s != TORC_OK) {
-        gzclose_r(z);
+    if (s == TORC_OK && values / DEFLATE_MOST > packed)
+        s = fail(TORC_ERR_FORMAT, "%s: its header promises %zu values, too many for %zu bytes",
+                 path, values, packed);
+    return s == TORC_OK ? unpack_values(z, path, values, f) : s;
+}
+
+static torc_status open_gz(const char *path, int ndim, idx_file *f)
+{
+    int fd;
+    size_t packed;
+    torc_status s = mapped_descriptor(path, &fd, &packed);
+    if (s != TORC_OK)
         return s;
+    gzFile z = gzdopen(fd, "rb"); /* the descriptor is its from now on */
+    if (!z) {
+        close(fd);
+        return fail(TORC_ERR_MEMORY, "%s: no memory to unpack it", path);
     }
-    return unpack_values(z, path, values, f);
+    s = read_gz(z, packed, path, ndim, f);
+    int end = gzclose_r(z); /* tells of a file that ends amid the stream */
+    return s == TORC_OK && end != Z_OK ? fail(TORC_ERR_FORMAT, "%s: truncated", path) : s;
 }
 
 static torc_status idx_open(const char *path, int ndim, idx_file *f)
 {
     *f = (idx_file){0};
-    size_t n = strlen(path);
+    size_t n = path ? strlen(path) : 0;
     bool packed = n > 3 && !strcmp(path + n - 3, ".gz");
-    torc_status s = packed ? read_gz(path, ndim, f) : map_plain(path, ndim, f);
+    torc_status s = packed ? open_gz(path, ndim, f) : map_plain(path, ndim, f);
     if (s != TORC_OK)
         idx_close(f);
     return s;
@@ -248,6 +242,9 @@ static char *find(const char *dir, const char *name)
 
 torc_status torc_try_mnist(const char *dir, torc_split_name which, torc_dataset **out)
 {
+    *out = NULL;
+    if (!dir)
+        return fail(TORC_ERR_IO, "expected a directory, found NULL");
     bool train = which == TORC_TRAIN;
     char *x = find(dir, train ? "train-images-idx3-ubyte" : "t10k-images-idx3-ubyte");
     char *y = find(dir, train ? "train-labels-idx1-ubyte" : "t10k-labels-idx1-ubyte");

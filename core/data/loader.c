@@ -27,6 +27,7 @@ struct torc_loader {
     const torc_dataset *data;
     sampler order;
     torc_loader_options how;
+    int rank, ranks;      /* as they were at the start: the slots are as large as the share was */
     int64_t position;     /* the batch handed out next */
     bool ended;           /* an epoch's end was told, or none has begun: the next call begins one */
     int64_t next_to_fill; /* the thread's own position */
@@ -35,7 +36,10 @@ struct torc_loader {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool leaving;
+    torc_loader *prev, *next; /* among all that are left */
 };
+
+static torc_loader *all;
 
 /* ---- the thread ---- */
 
@@ -43,8 +47,7 @@ static void fill(const torc_loader *l, slot *s, int64_t position)
 {
     int64_t batches = sampler_batches(&l->order), k = position % batches;
     int64_t first, end, global = sampler_batch_size(&l->order, k);
-    sampler_share(global, l->how.whole ? 0 : base_world()->rank,
-                  l->how.whole ? 1 : base_world()->size, &first, &end);
+    sampler_share(global, l->rank, l->ranks, &first, &end);
     for (int64_t i = first; i < end; i++)
         s->index[i - first] = sampler_at(&l->order, position / batches, k * l->order.batch + i);
     l->data->read(l->data, s->index, end - first, s->x, s->y);
@@ -86,6 +89,8 @@ static void check_options(torc_site at, const char *op, const torc_dataset *d,
         die_at(at, op, "expected a dataset, found NULL");
     if (o.batch_size < 1)
         die_at(at, op, "batch_size is required, e.g. .batch_size = 64");
+    if (o.epoch < 0)
+        die_at(at, op, "expected an epoch of 0 or more, found %lld", (long long)o.epoch);
     if (d->size == 0)
         die_at(at, op, "the dataset has no samples");
     if (o.drop_last && d->size < o.batch_size)
@@ -100,9 +105,9 @@ torc_loader *torc_loader_new(torc_site at, torc_dataset *data, torc_loader_optio
     *l = (torc_loader){.data = data, .how = o, .ended = true};
     l->order = (sampler){data->size, o.batch_size, o.shuffle, o.drop_last, o.seed};
     l->position = l->next_to_fill = o.epoch * sampler_batches(&l->order);
-    int64_t most = min_i64(o.batch_size, data->size);
-    if (!o.whole)
-        most = most / base_world()->size + 1;
+    l->rank = o.whole ? 0 : base_world()->rank;
+    l->ranks = o.whole ? 1 : base_world()->size;
+    int64_t most = min_i64(o.batch_size, data->size) / l->ranks + 1;
     for (int i = 0; i < SLOTS; i++) {
         l->slots[i].index = base_alloc((size_t)most, sizeof *l->slots[i].index);
         l->slots[i].x = base_alloc((size_t)most, sample_bytes(&data->x));
@@ -112,6 +117,10 @@ torc_loader *torc_loader_new(torc_site at, torc_dataset *data, torc_loader_optio
     pthread_cond_init(&l->changed, NULL);
     if (pthread_create(&l->thread, NULL, prepare, l) != 0)
         die_at(at, __func__, "the system gave no thread to prepare batches");
+    l->next = all;
+    if (all)
+        all->prev = l;
+    all = l;
     return l;
 }
 
@@ -197,6 +206,12 @@ void torc_loader_free(torc_loader *l)
 {
     if (!l)
         return;
+    if (l->prev)
+        l->prev->next = l->next;
+    else
+        all = l->next;
+    if (l->next)
+        l->next->prev = l->prev;
     stop_thread(l);
     for (int i = 0; i < SLOTS; i++) {
         free(l->slots[i].index);
@@ -206,4 +221,10 @@ void torc_loader_free(torc_loader *l)
     pthread_mutex_destroy(&l->lock);
     pthread_cond_destroy(&l->changed);
     free(l);
+}
+
+void loader_free_all(void)
+{
+    while (all)
+        torc_loader_free(all);
 }

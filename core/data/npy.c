@@ -1,23 +1,18 @@
 /*
  * npy -- NumPy arrays as tensors.
  *
- *     \x93NUMPY | version 1 0 | length of the header, 2 or 4 bytes little-endian | a Python dict |
- * values
- *     {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
+ *     \x93NUMPY | version 1 0 | header's length, little-endian | header | values
  *
- * The dict is read by a parser for just these three keys in any order; anything else in it is
- * refused.
+ * The header is a Python dict, {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }, read by
+ * a parser for just these three keys in any order; anything else in it is refused. Its length has 2
+ * bytes in version 1, else 4.
  */
+#include "core/io/mapped.h"
 #include "core/ops/ops.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 typedef struct npy {
     torc_dtype dtype;
@@ -119,13 +114,28 @@ static bool parse_dict(cursor c, npy *h)
 
 /* ---- the file ---- */
 
+/* False for a shape that no tensor can have: one whose dimensions other than 0 multiply to more
+ * than can be addressed. */
+static bool values_bytes(const npy *h, size_t *bytes)
+{
+    int64_t most = (int64_t)torc_dtype_size(h->dtype);
+    *bytes = (size_t)most;
+    for (int i = 0; i < h->shape.ndim; i++) {
+        *bytes *= (size_t)h->shape.dim[i];
+        if (__builtin_mul_overflow(most, max_i64(h->shape.dim[i], 1), &most))
+            return false;
+    }
+    return most <= INT64_MAX / 16;
+}
+
 /* Where the values begin, and what they are. */
 static torc_status parse(const char *path, const uint8_t *bytes, size_t size, npy *h, size_t *start)
 {
     if (size < 10 || memcmp(bytes, "\x93NUMPY", 6))
         return fail(TORC_ERR_FORMAT, "%s: not a .npy file", path);
-    if (bytes[6] < 1 || bytes[6] > 3)
-        return fail(TORC_ERR_FORMAT, "%s: expected version 1, 2 or 3, found %d", path, bytes[6]);
+    if (bytes[6] < 1 || bytes[6] > 3 || bytes[7] != 0)
+        return fail(TORC_ERR_FORMAT, "%s: expected version 1.0, 2.0 or 3.0, found %d.%d", path,
+                    bytes[6], bytes[7]);
     size_t prefix = bytes[6] == 1 ? 10 : 12;
     if (size < prefix)
         return fail(TORC_ERR_FORMAT, "%s: truncated in its header", path);
@@ -139,67 +149,58 @@ static torc_status parse(const char *path, const uint8_t *bytes, size_t size, np
         return fail(TORC_ERR_FORMAT,
                     "%s: its header is not understood (dtypes: |b1 |u1 <i4 <i8 <f4 <f8)", path);
     *start = prefix + length;
-    size_t expected = torc_dtype_size(h->dtype);
-    for (int i = 0; i < h->shape.ndim; i++)
-        if (__builtin_mul_overflow(expected, (size_t)h->shape.dim[i], &expected))
-            return fail(TORC_ERR_FORMAT, "%s: its shape is more than can be addressed", path);
+    size_t expected;
+    if (!values_bytes(h, &expected))
+        return fail(TORC_ERR_FORMAT, "%s: its shape is more than can be addressed", path);
     if (size - *start != expected)
         return fail(TORC_ERR_FORMAT, "%s: its header promises %zu bytes, found %zu", path, expected,
                     size - *start);
     return TORC_OK;
 }
 
-/* Fortran order is the reversed shape in C order, with its dimensions read backwards. */
-static torc_tensor *make(const npy *h, const void *values)
+/* Fortran order is the reversed shape in C order, with its dimensions read backwards. What NumPy
+ * stored as bool may hold other bytes than 0 and 1, and every one but 0 means true: writing it as
+ * numbers makes it so. */
+static torc_tensor *make(const call *c, const npy *h, const void *values)
 {
-    const call c = {{0}, "torc_load_npy"};
-    torc_shape stored = h->shape;
-    torc_shape order = {.ndim = h->shape.ndim};
-    for (int i = 0; i < order.ndim; i++) {
-        order.dim[i] = order.ndim - 1 - i;
-        if (h->fortran)
-            stored.dim[i] = h->shape.dim[order.ndim - 1 - i];
+    int ndim = h->shape.ndim;
+    tensor *t = tensor_create(c, h->dtype, ndim, h->shape.dim, OWNER_USER);
+    int64_t shape[TORC_MAX_DIMS], stride[TORC_MAX_DIMS];
+    for (int i = 0; i < ndim; i++) {
+        int from = h->fortran ? ndim - 1 - i : i;
+        shape[i] = t->shape[from];
+        stride[i] = t->stride[from];
     }
-    torc_tensor_options o = {.dtype = h->dtype, .data = values};
-    torc_tensor *t = torc_tensor_new(c.at, stored, o);
-    if (!h->fortran || order.ndim < 2)
-        return t;
-    tensor *turned = tensor_of(&c, torc_permute(c.at, t, order));
-    tensor *y = tensor_create(&c, h->dtype, h->shape.ndim, h->shape.dim, OWNER_USER);
-    kernels_here()->copy(y, turned);
-    tensor_release(turned, c.at);
-    torc_tensor_free(c.at, t);
-    return tensor_handle(y);
+    tensor *as_stored = tensor_view(c, t, ndim, shape, stride, 0, OWNER_HOUSE);
+    tensor_write(c, as_stored, h->dtype == TORC_BOOL ? TORC_U8 : h->dtype, values);
+    tensor_drop(as_stored);
+    return tensor_handle(t);
+}
+
+static torc_status load(const call *c, const char *path, torc_tensor **out)
+{
+    *out = NULL;
+    mapped_file f;
+    torc_status s = mapped_open(path, &f);
+    if (s != TORC_OK)
+        return s;
+    npy h = {0};
+    size_t start = 0;
+    s = parse(path, f.bytes, f.size, &h, &start);
+    if (s == TORC_OK)
+        *out = make(c, &h, f.bytes + start);
+    mapped_close(&f);
+    return s;
 }
 
 torc_status torc_try_load_npy(const char *path, torc_tensor **out)
 {
-    *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat info;
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        torc_status s = fail(TORC_ERR_IO, "%s: %s", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return s;
-    }
-    size_t size = (size_t)info.st_size, start = 0;
-    void *bytes = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
-    close(fd);
-    if (bytes == MAP_FAILED)
-        return size ? fail(TORC_ERR_IO, "%s: %s", path, strerror(errno))
-                    : fail(TORC_ERR_FORMAT, "%s: not a .npy file: it is empty", path);
-    npy h = {0};
-    torc_status s = parse(path, bytes, size, &h, &start);
-    if (s == TORC_OK)
-        *out = make(&h, (const char *)bytes + start);
-    munmap(bytes, size);
-    return s;
+    return load(&(call){{0}, __func__}, path, out);
 }
 
 torc_tensor *torc_load_npy(torc_site at, const char *path)
 {
     torc_tensor *t;
-    die_unless_ok(at, __func__, torc_try_load_npy(path, &t));
+    die_unless_ok(at, __func__, load(&(call){at, __func__}, path, &t));
     return t;
 }

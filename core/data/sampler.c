@@ -7,7 +7,7 @@
 
 int64_t sampler_batches(const sampler *s)
 {
-    return s->drop_last ? s->size / s->batch : (s->size + s->batch - 1) / s->batch;
+    return s->size / s->batch + (!s->drop_last && s->size % s->batch > 0);
 }
 
 int64_t sampler_batch_size(const sampler *s, int64_t k)

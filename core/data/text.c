@@ -1,46 +1,42 @@
 /*
- * text -- a file as characters: sample i is the window of `context` characters that starts at i *
- * stride, and the same one on.
+ * text -- a file as characters: sample i is the window of `context` characters that starts at
+ * i * stride, and the same one on.
  *
  *     text     T o   b e ,   o r   n o t ...
- *     sample   x = [T o _ b]  y = [o _ b e]        numbers: places in the sorted list of distinct
- * characters
+ *     sample   x = [T o _ b]  y = [o _ b e]
  *
- * The file is mapped. Where every byte is a character (ASCII), windows are coded on the fly and the
- * file may be larger than memory; else the text is decoded once into 32-bit code points in an
- * unlinked temporary file, which is mapped too.
+ * A character is given as a number: its place in the sorted list of those that occur. The file is
+ * mapped. Where every byte is a character (ASCII), windows are coded on the fly and the file may be
+ * larger than memory; else the text is decoded once into 32-bit code points in an unlinked
+ * temporary file (TMPDIR), which is mapped too.
  */
+#define _GNU_SOURCE /* mkostemp() */
 #include "core/data/dataset.h"
+#include "core/io/mapped.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define CODE_POINTS 0x110000
 
 typedef struct text {
-    const uint8_t *bytes; /* the file */
-    size_t byte_count;
+    mapped_file file;
     uint32_t *points; /* code points, mapped; NULL for ASCII */
     int64_t length;   /* in characters */
     int32_t *id_of;   /* by code point; -1: does not occur */
-    uint32_t *point_of;
     char (*utf8_of)[5];
     int64_t vocabulary, start, stride, context;
 } text;
 
 static void text_close(text *t)
 {
-    if (t->bytes)
-        munmap((void *)t->bytes, t->byte_count);
+    mapped_close(&t->file);
     if (t->points)
         munmap(t->points, (size_t)t->length * sizeof *t->points);
     free(t->id_of);
-    free(t->point_of);
     free(t->utf8_of);
 }
 
@@ -79,33 +75,13 @@ static void encode(uint32_t p, char out[5])
 
 /* ---- opening ---- */
 
-static torc_status map_file(const char *path, text *t)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat info;
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        torc_status s = fail(TORC_ERR_IO, "%s: %s", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return s;
-    }
-    t->byte_count = (size_t)info.st_size;
-    void *p = t->byte_count ? mmap(NULL, t->byte_count, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
-    close(fd);
-    if (p == MAP_FAILED)
-        return t->byte_count ? fail(TORC_ERR_IO, "%s: %s", path, strerror(errno))
-                             : fail(TORC_ERR_FORMAT, "%s: the file is empty", path);
-    t->bytes = p;
-    return TORC_OK;
-}
-
 /* Notes which characters occur and how many there are. */
 static torc_status scan(const char *path, text *t, bool *ascii)
 {
     *ascii = true;
-    for (size_t i = 0; i < t->byte_count; t->length++) {
+    for (size_t i = 0; i < t->file.size; t->length++) {
         int n;
-        uint32_t point = decode(t->bytes + i, t->byte_count - i, &n);
+        uint32_t point = decode(t->file.bytes + i, t->file.size - i, &n);
         if (n == 0)
             return fail(TORC_ERR_FORMAT, "%s: byte %zu is not UTF-8", path, i);
         t->id_of[point] = 0;
@@ -120,43 +96,48 @@ static void number_characters(text *t)
     for (uint32_t p = 0; p < CODE_POINTS; p++)
         if (t->id_of[p] == 0)
             t->id_of[p] = (int32_t)t->vocabulary++;
-    t->point_of = base_alloc((size_t)t->vocabulary, sizeof *t->point_of);
     t->utf8_of = base_alloc((size_t)t->vocabulary, sizeof *t->utf8_of);
     for (uint32_t p = 0; p < CODE_POINTS; p++)
-        if (t->id_of[p] >= 0) {
-            t->point_of[t->id_of[p]] = p;
+        if (t->id_of[p] >= 0)
             encode(p, t->utf8_of[t->id_of[p]]);
-        }
+}
+
+/* A file without a name: it goes with its mapping, however the process ends. */
+static void *map_temporary(const char *dir, size_t size)
+{
+    char *name = base_format("%s/torc-text-XXXXXX", dir);
+    int fd = mkostemp(name, O_CLOEXEC);
+    void *p = MAP_FAILED;
+    if (fd >= 0) {
+        unlink(name);
+        /* A full disk shows in the allocation, not as a signal later. */
+        if (posix_fallocate(fd, 0, (off_t)size) == 0)
+            p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        close(fd);
+    }
+    free(name);
+    return p;
 }
 
 static torc_status decode_all(const char *path, text *t)
 {
     const char *dir = getenv("TMPDIR");
-    char *name = base_format("%s/torc-text-XXXXXX", dir ? dir : "/tmp");
+    dir = dir && *dir ? dir : "/tmp";
     size_t size = (size_t)t->length * sizeof *t->points;
-    int fd = mkstemp(name);
-    void *p = MAP_FAILED;
-    if (fd >= 0) {
-        unlink(name);
-        if (posix_fallocate(fd, 0, (off_t)size) ==
-            0) /* a full disk shows here, not as a signal later */
-            p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        close(fd);
-    }
-    free(name);
+    void *p = map_temporary(dir, size);
     if (p == MAP_FAILED)
         return fail(TORC_ERR_IO, "%s: no room for %zu bytes of decoded text in %s", path, size,
-                    dir ? dir : "/tmp");
+                    dir);
     t->points = p;
     int n;
-    for (size_t i = 0, k = 0; i < t->byte_count; i += (size_t)n)
-        t->points[k++] = decode(t->bytes + i, t->byte_count - i, &n);
+    for (size_t i = 0, k = 0; i < t->file.size; i += (size_t)n)
+        t->points[k++] = decode(t->file.bytes + i, t->file.size - i, &n);
     return TORC_OK;
 }
 
 static torc_status text_open(const char *path, text *t)
 {
-    torc_status s = map_file(path, t);
+    torc_status s = mapped_open(path, &t->file);
     if (s != TORC_OK)
         return s;
     t->id_of = base_alloc(CODE_POINTS, sizeof *t->id_of);
@@ -173,7 +154,7 @@ static torc_status text_open(const char *path, text *t)
 
 static int64_t id_at(const text *t, int64_t place)
 {
-    return t->id_of[t->points ? t->points[place] : t->bytes[place]];
+    return t->id_of[t->points ? t->points[place] : t->file.bytes[place]];
 }
 
 static void text_read(const torc_dataset *d, const int64_t *index, int64_t n, void *x, void *y)
@@ -195,26 +176,45 @@ static void text_free(torc_dataset *d)
     free(d->self);
 }
 
+static void check_options(torc_site at, const char *op, torc_text_options o)
+{
+    double to = o.to == 0 ? 1 : o.to;
+    if (o.context < 1)
+        die_at(at, op, "context is required, e.g. .context = 64");
+    if (o.stride < 0 || !(o.from >= 0 && o.from < to && to <= 1))
+        die_at(at, op, "expected 0 <= from < to <= 1 and a stride above 0, found %g, %g, %lld",
+               o.from, to, (long long)o.stride);
+}
+
+/* The part [from, to) is cut as Python's text[int(from * n):int(to * n)]. */
+static torc_status choose_part(const char *path, torc_text_options o, text *t, int64_t *size)
+{
+    int64_t end = (int64_t)((o.to == 0 ? 1 : o.to) * (double)t->length);
+    t->start = (int64_t)(o.from * (double)t->length);
+    t->context = o.context;
+    t->stride = o.stride ? o.stride : 1;
+    if (end - t->start <= o.context)
+        return fail(TORC_ERR_FORMAT, "%s: expected more than %lld characters, found %lld", path,
+                    (long long)o.context, (long long)(end - t->start));
+    *size = (end - t->start - o.context - 1) / t->stride + 1;
+    return TORC_OK;
+}
+
 torc_status torc_try_text(const char *path, torc_text_options o, torc_dataset **out)
 {
     *out = NULL;
+    check_options((torc_site){0}, __func__, o);
+    torc_dataset d = {.has_y = true, .read = text_read, .free = text_free};
     text *t = base_alloc(1, sizeof *t);
     torc_status s = text_open(path, t);
-    double to = o.to == 0 ? 1 : o.to;
-    t->start = (int64_t)(o.from * (double)t->length);
-    int64_t end = (int64_t)(to * (double)t->length);
-    t->context = o.context;
-    t->stride = o.stride ? o.stride : 1;
-    if (s == TORC_OK && end - t->start < o.context + 1)
-        s = fail(TORC_ERR_FORMAT, "%s: expected at least %lld characters, found %lld", path,
-                 (long long)o.context + 1, (long long)(end - t->start));
+    if (s == TORC_OK)
+        s = choose_part(path, o, t, &d.size);
     if (s != TORC_OK) {
         text_close(t);
         free(t);
         return s;
     }
-    torc_dataset d = {.has_y = true, .read = text_read, .free = text_free, .self = t};
-    d.size = (end - t->start - o.context - 1) / t->stride + 1;
+    d.self = t;
     d.x = d.y = (sample_part){TORC_I64, {1, {o.context}}};
     *out = dataset_new(&d);
     return TORC_OK;
@@ -222,13 +222,7 @@ torc_status torc_try_text(const char *path, torc_text_options o, torc_dataset **
 
 torc_dataset *torc_text(torc_site at, const char *path, torc_text_options o)
 {
-    double to = o.to == 0 ? 1 : o.to;
-    if (o.context < 1)
-        die_at(at, __func__, "context is required, e.g. .context = 64");
-    if (o.stride < 0 || !(o.from >= 0 && o.from < to && to <= 1))
-        die_at(at, __func__,
-               "expected 0 <= from < to <= 1 and a stride above 0, found %g, %g, %lld", o.from, to,
-               (long long)o.stride);
+    check_options(at, __func__, o);
     torc_dataset *d;
     die_unless_ok(at, __func__, torc_try_text(path, o, &d));
     return d;

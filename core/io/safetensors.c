@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PREFIX 8                    /* bytes of the header's length */
-#define LONGEST_HEADER (100u << 20) /* the reference library's limit */
+#define PREFIX 8                 /* bytes of the header's length */
+#define LONGEST_HEADER 100000000 /* the reference library's limit */
 
 static const char *const names[TORC_DTYPES] = {
     [TORC_F32] = "F32", [TORC_F64] = "F64", [TORC_BF16] = "BF16", [TORC_I64] = "I64",
@@ -140,6 +140,8 @@ static torc_status parse(const char *path, saved_file *f)
 torc_status safetensors_open(const char *path, saved_file *out)
 {
     *out = (saved_file){0};
+    if (!path)
+        return fail(TORC_ERR_IO, "expected a path, found NULL");
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat info;
     if (fd < 0 || fstat(fd, &info) != 0) {
@@ -256,6 +258,8 @@ static void flush_directory(const char *path)
 
 torc_status safetensors_write(const char *path, const saved_tensor *tensors, int64_t count)
 {
+    if (!path)
+        return fail(TORC_ERR_IO, "expected a path, found NULL");
     char *temporary = base_format("%s.part-XXXXXX", path);
     int fd = mkstemp(temporary);
     bool ok = fd >= 0 && write_file(fd, tensors, count);
