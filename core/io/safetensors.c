@@ -1,4 +1,5 @@
 /* safetensors -- see safetensors.h. */
+#define _GNU_SOURCE /* mkostemp() */
 #include "core/io/safetensors.h"
 
 #include <errno.h>
@@ -7,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,11 +56,11 @@ static bool parse_shape(const json_t *value, saved_tensor *t)
 }
 
 static torc_status parse_tensor(const char *path, const char *name, json_t *value,
-                                const saved_file *f, size_t header, saved_tensor *t)
+                                const saved_file *f, saved_tensor *t)
 {
     json_t *offsets = json_object_get(value, "data_offsets");
     const json_t *from = json_array_get(offsets, 0), *to = json_array_get(offsets, 1);
-    size_t room = f->size - PREFIX - header;
+    size_t room = (size_t)(f->file.bytes + f->file.size - f->values);
     *t = (saved_tensor){0};
     if (!json_is_object(value) || !parse_dtype(json_object_get(value, "dtype"), &t->dtype))
         return bad(path, name, "a dtype that is not known");
@@ -73,7 +73,7 @@ static torc_status parse_tensor(const char *path, const char *name, json_t *valu
         return bad(path, name, "data_offsets outside the file");
     if ((size_t)(b - a) != t->bytes)
         return bad(path, name, "data_offsets that disagree with dtype and shape");
-    t->data = (const char *)f->mapped + PREFIX + header + a;
+    t->data = f->values + a;
     t->name = base_strdup(name);
     return TORC_OK;
 }
@@ -87,82 +87,81 @@ static int by_place(const void *a, const void *b)
 }
 
 /* The values must lie one after the other, from the header's end to the file's. */
-static torc_status check_tiling(const char *path, const saved_file *f, size_t header)
+static torc_status check_tiling(const char *path, const saved_file *f)
 {
-    const char *at = (const char *)f->mapped + PREFIX + header;
+    const uint8_t *at = f->values, *end = f->file.bytes + f->file.size;
     for (int64_t i = 0; i < f->count; i++) {
         if (f->tensors[i].data != at)
             return bad(path, f->tensors[i].name, "its values overlap others or leave a hole");
         at += f->tensors[i].bytes;
     }
-    size_t used = (size_t)(at - (const char *)f->mapped);
-    if (used != f->size)
+    if (at != end)
         return fail(TORC_ERR_FORMAT, "%s: %zu bytes trail behind the last tensor", path,
-                    f->size - used);
+                    (size_t)(end - at));
     return TORC_OK;
+}
+
+/* The header: a JSON object from its first byte on, perhaps with spaces behind. */
+static torc_status parse_json(const char *path, saved_file *f, json_t **root)
+{
+    uint64_t header = 0;
+    if (f->file.size < PREFIX)
+        return fail(TORC_ERR_FORMAT, "%s: truncated: %zu bytes are no safetensors file", path,
+                    f->file.size);
+    for (int i = PREFIX - 1; i >= 0; i--)
+        header = header << 8 | f->file.bytes[i];
+    if (header > LONGEST_HEADER || header > f->file.size - PREFIX)
+        return fail(TORC_ERR_FORMAT,
+                    "%s: not a safetensors file, or truncated: a header of %llu bytes", path,
+                    (unsigned long long)header);
+    const char *text = (const char *)f->file.bytes + PREFIX;
+    json_error_t error = {.text = "it does not begin with {"};
+    *root =
+        header && *text == '{' ? json_loadb(text, header, JSON_REJECT_DUPLICATES, &error) : NULL;
+    if (!*root)
+        return fail(TORC_ERR_FORMAT, "%s: its header is no JSON object: %s", path, error.text);
+    f->values = f->file.bytes + PREFIX + header;
+    return TORC_OK;
+}
+
+/* What the writer noted for itself: any names, with texts behind them. */
+static torc_status check_metadata(const char *path, json_t *metadata)
+{
+    bool right = json_is_object(metadata);
+    const char *name;
+    json_t *value;
+    json_object_foreach(metadata, name, value) right = right && json_is_string(value);
+    return right ? TORC_OK : fail(TORC_ERR_FORMAT, "%s: __metadata__ is no map of texts", path);
 }
 
 static torc_status parse(const char *path, saved_file *f)
 {
-    uint64_t header = 0;
-    const uint8_t *head = f->mapped;
-    for (int i = PREFIX - 1; i >= 0; i--)
-        header = header << 8 | head[i];
-    if (header > LONGEST_HEADER || header > f->size - PREFIX)
-        return fail(TORC_ERR_FORMAT,
-                    "%s: not a safetensors file, or truncated: a header of %llu bytes", path,
-                    (unsigned long long)header);
-    json_error_t error;
-    json_t *root = json_loadb((const char *)head + PREFIX, header, JSON_REJECT_DUPLICATES, &error);
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return fail(TORC_ERR_FORMAT, "%s: its header is no JSON object: %s", path,
-                    root ? "something else" : error.text);
-    }
+    json_t *root, *value;
+    torc_status s = parse_json(path, f, &root);
+    if (s != TORC_OK)
+        return s;
     f->tensors = base_alloc(json_object_size(root), sizeof *f->tensors);
-    torc_status s = TORC_OK;
     const char *name;
-    json_t *value;
     json_object_foreach(root, name, value)
     {
         if (!strcmp(name, "__metadata__"))
-            continue;
-        s = parse_tensor(path, name, value, f, header, &f->tensors[f->count]);
+            s = check_metadata(path, value);
+        else if ((s = parse_tensor(path, name, value, f, &f->tensors[f->count])) == TORC_OK)
+            f->count++;
         if (s != TORC_OK)
             break;
-        f->count++;
     }
     json_decref(root);
     qsort(f->tensors, (size_t)f->count, sizeof *f->tensors, by_place);
-    return s == TORC_OK ? check_tiling(path, f, header) : s;
+    return s == TORC_OK ? check_tiling(path, f) : s;
 }
 
 torc_status safetensors_open(const char *path, saved_file *out)
 {
     *out = (saved_file){0};
-    if (!path)
-        return fail(TORC_ERR_IO, "expected a path, found NULL");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat info;
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        torc_status s = fail(TORC_ERR_IO, "%s: %s", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return s;
-    }
-    if (info.st_size < PREFIX) {
-        close(fd);
-        return fail(TORC_ERR_FORMAT, "%s: truncated: %lld bytes are no safetensors file", path,
-                    (long long)info.st_size);
-    }
-    out->size = (size_t)info.st_size;
-    out->mapped = mmap(NULL, out->size, PROT_READ, MAP_PRIVATE, fd, 0);
-    close(fd);
-    if (out->mapped == MAP_FAILED) {
-        out->mapped = NULL;
-        return fail(TORC_ERR_IO, "%s: %s", path, strerror(errno));
-    }
-    torc_status s = parse(path, out);
+    torc_status s = mapped_open(path, &out->file);
+    if (s == TORC_OK)
+        s = parse(path, out);
     if (s != TORC_OK)
         safetensors_close(out);
     return s;
@@ -173,8 +172,7 @@ void safetensors_close(saved_file *f)
     for (int64_t i = 0; i < f->count; i++)
         free(f->tensors[i].name);
     free(f->tensors);
-    if (f->mapped)
-        munmap(f->mapped, f->size);
+    mapped_close(&f->file);
     *f = (saved_file){0};
 }
 
@@ -261,7 +259,7 @@ torc_status safetensors_write(const char *path, const saved_tensor *tensors, int
     if (!path)
         return fail(TORC_ERR_IO, "expected a path, found NULL");
     char *temporary = base_format("%s.part-XXXXXX", path);
-    int fd = mkstemp(temporary);
+    int fd = mkostemp(temporary, O_CLOEXEC);
     bool ok = fd >= 0 && write_file(fd, tensors, count);
     mode_t mask = umask(0);
     umask(mask);

@@ -1,8 +1,9 @@
 /*
  * safetensors -- named tensors in a file, as the reference library writes and reads them.
  *
- *     8 bytes: length of the header, little-endian | header: JSON, padded with spaces | values, one
- * tensor after the other
+ *     length of the header | header, padded with spaces | values, one tensor after the other
+ *     8 bytes, little-end. | JSON                       |
+ *
  *     {"0.weight": {"dtype": "F32", "shape": [256, 784], "data_offsets": [0, 802816]}, ...}
  *
  * Offsets count from the end of the header and must cover the rest of the file, without holes and
@@ -11,7 +12,7 @@
 #ifndef TORC_SAFETENSORS_H
 #define TORC_SAFETENSORS_H
 
-#include "core/base.h"
+#include "core/io/mapped.h"
 
 typedef struct saved_tensor {
     char *name;
@@ -24,8 +25,8 @@ typedef struct saved_tensor {
 typedef struct saved_file {
     saved_tensor *tensors; /* in order of their offsets */
     int64_t count;
-    void *mapped;
-    size_t size;
+    const uint8_t *values; /* where the offsets count from */
+    mapped_file file;
 } saved_file;
 
 /* Maps and checks a file. On an error nothing is left open, and torc_last_error() has path and
