@@ -48,7 +48,7 @@ TEST(a_killed_mpirun_takes_all_ranks_along)
 {
     int code =
         run("torcrun -n 2 sh -c 'trap \"\" TERM; echo up; sleep $NAP & sleep $NAP' > up & " UNTIL_UP
-            "kill -9 $(pgrep -P $! mpirun); wait $!");
+            "kill -9 $(cat /proc/$!/task/$!/children); wait $!");
     CHECK_INT(code, 137);
     CHECK_SAYS("mpirun ended the job with exit code 137");
     CHECK_INT(count_naps(), 0);

@@ -70,11 +70,9 @@ static void *prepare(void *loader)
         pthread_mutex_unlock(&l->lock);
         fill(l, s, position);
         pthread_mutex_lock(&l->lock);
-        if (l->next_to_fill == position) { /* else a seek came in between */
-            s->full = true;
-            l->next_to_fill++;
-            pthread_cond_broadcast(&l->changed);
-        }
+        s->full = true;
+        l->next_to_fill++;
+        pthread_cond_broadcast(&l->changed);
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;
