@@ -1,6 +1,8 @@
 #!/bin/sh
-# bench_peer.sh [--tuned] [--reps N] [WORKLOAD...] -- the workloads mlp, cnn, gpt and gpt-m side by side: torc and PyTorch take turns
-# in one run, with one rank on all cores and with one rank a core; then a table (scripts/bench_table.py).
+# bench_peer.sh [--tuned] [--reps N] [WORKLOAD...] -- the workloads mlp, cnn, gpt and gpt-m side
+# by side: torc and PyTorch take turns
+# in one run, with one rank on all cores and with one rank a core; then a table
+# (scripts/bench_table.py).
 #
 #   PYTHON=python3                 leads to the PyTorch to compare with (python3 -m venv DIR && DIR/bin/pip install torch numpy)
 #   PEER=torch_ddp.py              the peer's program; DATA_DIR=dir: IDX files (t10k-*) and tinyshakespeare.txt

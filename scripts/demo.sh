@@ -1,5 +1,6 @@
 #!/bin/sh
-# demo.sh [--data FILE] [--seconds N] -- installs what is missing, builds, and trains a character GPT on as many ranks as there are
+# demo.sh [--data FILE] [--seconds N] -- installs what is missing, builds, and trains a character
+# GPT on as many ranks as there are
 # cores (at most 4) for about a minute: on this repository's own C sources, or on FILE.
 set -eu
 data= seconds=60

@@ -1,5 +1,6 @@
 #!/bin/sh
-# deps.sh -- installs what scripts/packages lists and this machine lacks. Needs root or sudo only when something is missing.
+# deps.sh -- installs what scripts/packages lists and this machine lacks. Needs root or sudo only
+# when something is missing.
 set -eu
 cd "$(dirname "$0")/.."
 missing=

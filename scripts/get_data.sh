@@ -1,5 +1,6 @@
 #!/bin/sh
-# get_data.sh [DIR] -- fetches the MNIST images and tinyshakespeare into DIR (data). Files that are there already stay.
+# get_data.sh [DIR] -- fetches the MNIST images and tinyshakespeare into DIR (data). Files that
+# are there already stay.
 set -eu
 dir=${1:-data}
 mkdir -p "$dir"

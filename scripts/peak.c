@@ -1,7 +1,9 @@
 /*
- * peak -- prints the fp32 multiply-add rate of one core in GF/s: the floor that scripts/bench_peer.sh compares with.
+ * peak -- prints the fp32 multiply-add rate of one core in GF/s: the floor that
+ * scripts/bench_peer.sh compares with.
  *
- * Twelve independent chains of fused multiply-adds on vectors hide the latency of each; compile with -O3 -march=native.
+ * Twelve independent chains of fused multiply-adds on vectors hide the latency of each; compile
+ * with -O3 -march=native.
  */
 #include <stdio.h>
 #include <time.h>
