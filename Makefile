@@ -134,12 +134,12 @@ install: all
 	install $(BUILD)/bin/torcrun $(DESTDIR)$(PREFIX)/bin
 	install $(BUILD)/lib/libtorc.so $(DESTDIR)$(PREFIX)/lib
 	install -m 644 $(BUILD)/lib/libtorc.a $(DESTDIR)$(PREFIX)/lib
-	install -m 644 core/torc.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 core/torc.h core/torc_sites.h $(DESTDIR)$(PREFIX)/include
 	printf 'prefix=%s\nName: torc\nDescription: distributed data-parallel training in C\nVersion: %s\nLibs: -L$${prefix}/lib -ltorc\nLibs.private: %s -fopenmp\nCflags: -I$${prefix}/include\n' \
 	    '$(PREFIX)' "$$(sed -n 's/#define TORC_VERSION "\(.*\)"/\1/p' core/torc.h)" '$(libs)' \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/torc.pc
 uninstall:
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/torcrun lib/libtorc.so lib/libtorc.a include/torc.h lib/pkgconfig/torc.pc)
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/torcrun lib/libtorc.so lib/libtorc.a include/torc.h include/torc_sites.h lib/pkgconfig/torc.pc)
 
 clean:
 	rm -rf $(BUILD)

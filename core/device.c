@@ -1,7 +1,5 @@
 /* device -- see device.h. */
-#include "core/kernels.h"
-
-extern const device device_cpu; /* core/cpu/device_cpu.c */
+#include "core/cpu/cpu.h"
 
 const device *device_current(void)
 {

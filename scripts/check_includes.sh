@@ -14,7 +14,7 @@ check() { # room, pattern of what it may include
     printf '%s may not include this:\n%s\n' "$1" "$found" >&2
     bad=1
 }
-check core 'core/[^"]*|torc\.h'
+check core 'core/[^"]*|torc\.h|torc_sites\.h'
 check comm 'core/base\.h|comm/[^"]*'
 check allreduce '(core|comm|allreduce)/[^"]*'
 check launcher 'core/base\.h|launcher/[^"]*'

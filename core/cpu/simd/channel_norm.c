@@ -68,11 +68,6 @@ static double *sums_for(const image *i)
 #define F(name) name##_f64
 #include "core/cpu/simd/channel_norm.c"
 
-static void *data_or_null(const tensor *t)
-{
-    return t ? tensor_data(t) : NULL;
-}
-
 void SIMD(cpu_channel_stats)(tensor *mean, tensor *var, const tensor *x)
 {
     image i = image_of(x);

@@ -24,11 +24,6 @@
 #define F(name) name##_f64
 #include "core/cpu/simd/norm.c"
 
-static void *data_or_null(const tensor *t)
-{
-    return t ? tensor_data(t) : NULL;
-}
-
 void SIMD(cpu_layer_norm)(tensor *out, tensor *mean, tensor *rstd, const tensor *x, const tensor *w,
                           const tensor *b, double eps)
 {

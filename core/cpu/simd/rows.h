@@ -10,6 +10,12 @@
 
 #include "core/cpu/simd/vector.h"
 
+/* Of a weight or bias that may be missing. */
+static inline void *data_or_null(const tensor *t)
+{
+    return t ? tensor_data(t) : NULL;
+}
+
 #define ROW_STRETCH 1024
 
 /* Of a tensor's last dimension; a single number is a row of one. */
