@@ -115,8 +115,9 @@ $(BUILD)/obj/tests/%.o: tests/%.c | $(BUILD)/packages
 
 # ---- test ----
 
-test: all $(tests)
-	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) tests/run.sh $(if $(T),$(filter %test_$(T),$(tests)),$(tests))
+chosen := $(if $(T),$(filter %test_$(T),$(tests)),$(tests))
+test: all $(chosen)
+	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) tests/run.sh $(chosen)
 
 check-includes:
 	@scripts/check_includes.sh

@@ -23,75 +23,94 @@ void bucket_plan_open(bucket_plan *p, int parameters, tensor *const *parameter,
     memcpy(p->name, name, n * sizeof *name);
 }
 
-/* Elements that a gradient takes, rounded up so that the next one is aligned. */
-static int64_t room_of(const tensor *t)
+size_t bucket_bytes(const bucket *b)
 {
-    int64_t step = ALIGNMENT / (int64_t)torc_dtype_size(t->dtype);
-    return (tensor_numel(t) + step - 1) / step * step;
+    return (size_t)b->count * torc_dtype_size(b->dtype);
 }
 
-static bucket *add_bucket(bucket_plan *p, torc_dtype dtype, int place)
+void *bucket_data(const bucket_plan *p, const bucket *b, int buffer)
+{
+    return team_buffer(p->t, p->t->local, buffer) + b->offset;
+}
+
+/* Bytes that a gradient takes, rounded up so that the next one is aligned. */
+static size_t room_of(const tensor *t)
+{
+    size_t bytes = (size_t)tensor_numel(t) * torc_dtype_size(t->dtype);
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static bucket *add_bucket(bucket_plan *p, torc_dtype dtype, size_t offset, int place)
 {
     p->bucket = base_grow(p->bucket, (size_t)p->buckets + 1, sizeof *p->bucket);
     bucket *b = &p->bucket[p->buckets++];
-    *b = (bucket){.dtype = dtype, .extras = -1, .first = place, .end = place};
+    *b = (bucket){.dtype = dtype, .offset = offset, .first = place, .end = place};
     return b;
 }
 
-/* Decides who goes where; no memory moves yet. */
-static void assign(bucket_plan *p, size_t first_bytes, size_t bytes)
+/* Decides who goes where; no memory moves yet. Returns the bytes of the buffer. */
+static size_t assign(bucket_plan *p, size_t first_bytes, size_t bytes)
 {
+    size_t at = BUCKET_HEAD;
     bucket *b = NULL;
     for (int place = 0; place < p->parameters; place++) {
         int i = p->order[place];
         const tensor *t = p->parameter[i];
-        size_t limit = p->buckets <= 1 ? first_bytes : bytes, item = torc_dtype_size(t->dtype);
-        bool full = b && (size_t)(b->count + room_of(t)) * item > limit;
+        size_t limit = p->buckets <= 1 ? first_bytes : bytes;
+        bool full = b && bucket_bytes(b) + room_of(t) > limit;
         if (!b || full || b->dtype != t->dtype)
-            b = add_bucket(p, t->dtype, place);
+            b = add_bucket(p, t->dtype, at, place);
         p->bucket_of[i] = p->buckets - 1;
-        p->offset[i] = b->count;
-        b->count += room_of(t);
+        p->offset[i] = at;
+        at += room_of(t);
+        b->count += (int64_t)(room_of(t) / torc_dtype_size(t->dtype));
         b->end = place + 1;
     }
-    if (!b)
-        b = add_bucket(p, TORC_F32, 0); /* nothing to train, but the weights still travel */
-    p->bucket[0].extras = p->bucket[0].count;
-    p->bucket[0].count += BUCKET_EXTRAS;
+    p->tail_at = at;
+    return at + p->tail;
 }
 
-static void release(bucket *buckets, int count)
+static void close_team(storage *memory)
 {
-    for (int i = 0; i < count; i++) {
-        storage_release(buckets[i].memory);
+    team_close(memory->owner);
+}
+
+static void release_buckets(bucket *buckets, int count)
+{
+    for (int i = 0; i < count; i++)
         free(buckets[i].carried);
-    }
     free(buckets);
 }
 
-void bucket_plan_lay(bucket_plan *p, const int *order, size_t first_bytes, size_t bytes)
+torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *order,
+                            size_t first_bytes, size_t bytes)
 {
     bucket *old = p->bucket;
+    storage *old_memory = p->memory;
     int old_count = p->buckets;
     memmove(p->order, order, (size_t)p->parameters * sizeof *order);
     p->bucket = NULL;
     p->buckets = 0;
-    assign(p, first_bytes, bytes);
-    for (int i = 0; i < p->buckets; i++) {
-        bucket *b = &p->bucket[i];
-        size_t size = (size_t)b->count * torc_dtype_size(b->dtype);
-        b->memory = storage_new(size);
-        memset(b->memory->data, 0, size); /* the gaps between gradients travel too */
-        for (int place = b->first; place < b->end; place++)
-            tape_place_gradient(p->parameter[p->order[place]], b->memory,
-                                p->offset[p->order[place]]);
+    size_t all = assign(p, first_bytes, bytes);
+    torc_status s = team_open(c, all, leaves, &p->t);
+    if (s != TORC_OK)
+        return s;
+    p->memory = storage_wrap(team_buffer(p->t, p->t->local, 0), all, close_team, p->t);
+    for (int i = 0; i < p->parameters; i++) {
+        tensor *t = p->parameter[i];
+        tape_place_gradient(t, p->memory, (int64_t)(p->offset[i] / torc_dtype_size(t->dtype)));
     }
-    release(old, old_count);
+    release_buckets(old, old_count);
+    if (old_memory)
+        storage_release(old_memory);
+    return TORC_OK;
 }
 
 void bucket_plan_free(bucket_plan *p)
 {
-    release(p->bucket, p->buckets);
+    release_buckets(p->bucket, p->buckets);
+    if (p->memory)
+        storage_release(p->memory);
     free(p->parameter);
     free(p->name);
     free(p->order);
@@ -100,18 +119,12 @@ void bucket_plan_free(bucket_plan *p)
     *p = (bucket_plan){0};
 }
 
-void *bucket_data(const bucket *b)
-{
-    return b->memory->data;
-}
-
 void bucket_plan_print(const bucket_plan *p)
 {
     printf("%6s %12s %10s  %s\n", "bucket", "bytes", "parameters", "first .. last");
     for (int i = 0; i < p->buckets; i++) {
         const bucket *b = &p->bucket[i];
-        printf("%6d %12zu %10d  ", i, (size_t)b->count * torc_dtype_size(b->dtype),
-               b->end - b->first);
+        printf("%6d %12zu %10d  ", i, bucket_bytes(b), b->end - b->first);
         if (b->end > b->first)
             printf("%s .. %s", p->name[p->order[b->first]], p->name[p->order[b->end - 1]]);
         printf("\n");

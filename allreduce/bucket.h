@@ -1,31 +1,31 @@
 /*
  * bucket -- which parameter lives in which bucket, and where its gradient is.
  *
- * A bucket is one stretch of memory whose pieces are the gradients of several parameters; each
- * parameter's gradient is a view of it, so nothing is copied in or out. Buckets travel in the order
- * of their numbers.
+ * A bucket is a stretch of the team's buffer whose pieces are the gradients of several parameters;
+ * each parameter's gradient is a view of it, so nothing is copied in or out, and the other ranks of
+ * the host read it where it was born. Buckets travel in the order of their numbers.
  *
  *     parameters   0.weight  0.bias  2.weight  2.bias           in order of registration
- *     buckets      [ 2.bias 2.weight | weight, calls ] [ 0.bias 0.weight ]      reverse order: as
- * backward finishes them
+ *     buffer       [weights | 2.bias 2.weight | 0.bias 0.weight | running statistics]
+ *                    -1         bucket 0          bucket 1          -2
  *
- * The first bucket also carries two numbers: the weight of this rank's samples and the number of
- * its backward calls. It is small, so that the wire is busy early.
+ * Gradients lie in reverse order, as backward finishes them. The first bucket is small, so that the
+ * others are busy early. What stands before and after the buckets is the reducer's (reducer.h).
  */
 #ifndef TORC_BUCKET_H
 #define TORC_BUCKET_H
 
+#include "allreduce/team.h"
 #include "core/tape.h"
 
-#define BUCKET_EXTRAS 2 /* numbers that travel with the first bucket */
+#define BUCKET_HEAD 64 /* bytes before the first bucket */
 
 typedef struct bucket {
     torc_dtype dtype; /* f32 or f64, of all its gradients */
-    storage *memory;
-    int64_t count;  /* elements that travel */
-    int64_t extras; /* where the extras start; -1 in all buckets but the first */
-    int first, end; /* its places in the plan's order: order[first .. end - 1] */
-    int awaited;    /* gradients still to become final in this backward */
+    size_t offset;    /* bytes from the start of the buffer */
+    int64_t count;    /* elements that travel */
+    int first, end;   /* its places in the plan's order: order[first .. end - 1] */
+    int awaited;      /* gradients still to become final in this backward */
     void *carried; /* what was synchronised before and is kept out of the next sum; NULL: nothing */
 } bucket;
 
@@ -35,20 +35,27 @@ typedef struct bucket_plan {
     const char **name;
     int *order;      /* order[place] = number of a parameter */
     int *bucket_of;  /* by number of a parameter */
-    int64_t *offset; /* of its gradient, in elements */
+    size_t *offset;  /* of its gradient, in bytes from the start of the buffer */
     bucket *bucket;
+    size_t tail;     /* bytes to leave behind the last bucket, set by the caller */
+    size_t tail_at;  /* where they are */
+    team *t;
+    storage *memory; /* the team's buffer; the team goes with it */
 } bucket_plan;
 
 /* Lays parameters[order[0]], parameters[order[1]], ... into buckets of at most `bytes` (a larger
- * parameter gets one of its own), the first of at most `first_bytes`, and moves their gradients
- * there, values kept. `order` is copied. */
-void bucket_plan_lay(bucket_plan *p, const int *order, size_t first_bytes, size_t bytes);
+ * parameter gets one of its own), the first of at most `first_bytes`, opens a team for them (every
+ * rank calls it alike), and moves their gradients there, values kept. `order` is copied. */
+torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *order,
+                            size_t first_bytes, size_t bytes);
 /* A plan without buckets for these parameters; names and tensors are shared with the caller. */
 void bucket_plan_open(bucket_plan *p, int parameters, tensor *const *parameter,
                       const char *const *name);
 void bucket_plan_free(bucket_plan *p);
 
-void *bucket_data(const bucket *b);
+/* Where the bucket starts in a buffer of this rank. */
+void *bucket_data(const bucket_plan *p, const bucket *b, int buffer);
+size_t bucket_bytes(const bucket *b);
 /* Prints the plan: bucket, bytes, parameters. */
 void bucket_plan_print(const bucket_plan *p);
 

@@ -136,16 +136,17 @@ static bucket_plan plan_of(torc_site at, torc_module *net)
     return plan;
 }
 
-static void average_buffers(reducer *r, torc_module *net)
+/* The float buffers of net, to be averaged. */
+static tensor **float_buffers(torc_module *net, int *n)
 {
     int64_t count;
     const module_item *items = module_items(net, &count);
     tensor **buffer = base_alloc((size_t)count, sizeof *buffer);
-    int n = 0;
+    *n = 0;
     for (int64_t i = 0; i < count; i++)
         if (items[i].buffer && items[i].t->dtype == TORC_F32)
-            buffer[n++] = items[i].t;
-    reducer_average_buffers(r, buffer, n);
+            buffer[(*n)++] = items[i].t;
+    return buffer;
 }
 
 static void detach(void *context)
@@ -159,20 +160,51 @@ static void detach(void *context)
     free(a);
 }
 
+static void check_options(torc_site at, const comm *c, torc_ddp_options o)
+{
+    if (o.virtual_ranks < 0 || (o.virtual_ranks && o.virtual_ranks < comm_size(c)))
+        die_at(at, "torc_ddp", "expected at least as many virtual ranks as ranks, %d, found %d",
+               comm_size(c), o.virtual_ranks);
+    if (o.virtual_ranks > 1 << TREE_LEVELS)
+        die_at(at, "torc_ddp", "expected at most %d virtual ranks, found %d", 1 << TREE_LEVELS,
+               o.virtual_ranks);
+    if (o.compress != TORC_F32 && o.compress != TORC_BF16)
+        die_at(at, "torc_ddp", "expected .compress = TORC_BF16, found %s",
+               torc_dtype_name(o.compress));
+    if (o.verify_every < 0)
+        die_at(at, "torc_ddp", "expected .verify_every of 1 or more, found %d", o.verify_every);
+}
+
+/* From here on the loaders hand out micro-shards. */
+static void tell_the_world(int virtual_ranks)
+{
+    world w = *base_world();
+    w.virtual_ranks = virtual_ranks;
+    base_set_world(w);
+}
+
+static reducer_options reducer_options_of(torc_module *net, torc_ddp_options o)
+{
+    reducer_options how = {.leaves = o.virtual_ranks, .compress = o.compress == TORC_BF16};
+    how.bytes = o.bucket_bytes ? o.bucket_bytes : base_limit(BUCKET_BYTES, SMALL_BUCKET_BYTES);
+    how.first_bytes = o.first_bucket_bytes ? o.first_bucket_bytes
+                                           : base_limit(FIRST_BUCKET_BYTES, SMALL_BUCKET_BYTES / 2);
+    how.buffer = float_buffers(net, &how.buffers);
+    return how;
+}
+
 torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o)
 {
     if (!net)
         die_at(at, __func__, "expected a module, found NULL");
     comm *c = job_comm(at, __func__);
+    check_options(at, c, o);
     verify(at, c, net);
     broadcast(at, c, net);
-    size_t bytes = o.bucket_bytes ? o.bucket_bytes : base_limit(BUCKET_BYTES, SMALL_BUCKET_BYTES);
-    size_t first = o.first_bucket_bytes ? o.first_bucket_bytes
-                                        : base_limit(FIRST_BUCKET_BYTES, SMALL_BUCKET_BYTES / 2);
+    tell_the_world(o.virtual_ranks);
     attached *a = base_alloc(1, sizeof *a);
-    *a = (attached){net, reducer_new(c, plan_of(at, net), first, bytes), all};
+    *a = (attached){net, reducer_new(at, c, plan_of(at, net), reducer_options_of(net, o)), all};
     all = a;
-    average_buffers(a->reducer, net);
     module_set_hook(net, &a->reducer->hook);
     module_on_free(net, detach, a);
     return net;

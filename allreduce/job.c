@@ -4,6 +4,7 @@
 #include "core/data/dataset.h"
 #include "core/nn/module.h"
 #include "core/optim/optimizer.h"
+#include "core/peers.h"
 #include "core/tape.h"
 
 #include <omp.h>
@@ -37,6 +38,12 @@ static void tell_the_others(int code)
         comm_abort(the_comm, code);
 }
 
+/* What core/peers.h asks for. */
+static void sum_over_ranks(torc_site at, const char *op, double *values, int64_t count)
+{
+    job_check(at, op, comm_allreduce(the_comm, values, (size_t)count, TORC_F64, COMM_SUM, op));
+}
+
 /* The user's own choice, else this rank's share of the host's cores: busy cores make threaded
  * products collapse. */
 static int threads_to_use(void)
@@ -52,9 +59,13 @@ void torc_init(torc_site at, int *argc, char ***argv)
     if (the_comm)
         die_at(at, __func__, "called a second time");
     die_unless_ok(at, __func__, comm_open(&the_comm));
-    base_set_world((world){comm_rank(the_comm), comm_size(the_comm), comm_local_rank(the_comm),
-                           comm_local_size(the_comm)});
+    base_set_world((world){.rank = comm_rank(the_comm),
+                           .size = comm_size(the_comm),
+                           .local_rank = comm_local_rank(the_comm),
+                           .local_size = comm_local_size(the_comm),
+                           .place = comm_place(the_comm, comm_rank(the_comm))});
     base_on_exit(tell_the_others);
+    peers_set_sum(sum_over_ranks);
     omp_set_num_threads(threads_to_use());
     log_line(LOG_INFO, "rank %d of %d on %s, %d threads, over %s", comm_rank(the_comm),
              comm_size(the_comm), comm_host(the_comm, comm_rank(the_comm)), omp_get_max_threads(),
@@ -69,9 +80,10 @@ void torc_finalize(torc_site at)
     module_free_all();
     torc_tape_clear(at);
     base_on_exit(NULL);
+    peers_set_sum(NULL);
     comm_close(the_comm);
     the_comm = NULL;
-    base_set_world((world){0, 1, 0, 1});
+    base_set_world((world){.size = 1, .local_size = 1});
 }
 
 int torc_rank(void)

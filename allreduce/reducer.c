@@ -2,8 +2,10 @@
 #include "allreduce/reducer.h"
 
 #include "allreduce/job.h"
+#include "allreduce/leaf.h"
 #include "core/kernels.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,36 +17,54 @@ static reducer *of(tape_hook *h)
     return (reducer *)h;
 }
 
-/* ---- numbers in a bucket of either dtype ---- */
-
-static void put_number(const bucket *b, int64_t i, double value)
+static tensor *gradient(const reducer *r, int place)
 {
-    if (b->dtype == TORC_F64)
-        ((double *)bucket_data(b))[i] = value;
-    else
-        ((float *)bucket_data(b))[i] = (float)value;
+    return r->plan.parameter[r->plan.order[place]]->grad;
 }
 
-static double get_number(const bucket *b, int64_t i)
+/* ---- what went wrong, in words ---- */
+
+static void describe(const reducer *r, int i, char *text, size_t size)
 {
-    return b->dtype == TORC_F64 ? ((double *)bucket_data(b))[i] : ((float *)bucket_data(b))[i];
+    const bucket_plan *p = &r->plan;
+    const bucket *b = &p->bucket[i];
+    bool several = b->end > b->first + 1;
+    snprintf(text, size, "gradient bucket %d of %d (%.20s%s%.20s)", i, p->buckets,
+             p->name[p->order[b->first]], several ? " .. " : "",
+             several ? p->name[p->order[b->end - 1]] : "");
 }
 
-/* data = factor data + carried */
-static void scale_and_add(const bucket *b, double factor)
+/* The reduction that everything waits for. The weights belong to the first bucket. */
+static const reduction *oldest(const reducer *r, char *text, size_t size)
 {
-    int64_t n = b->count;
-    if (b->dtype == TORC_F64) {
-        double *x = bucket_data(b), *more = b->carried;
-        for (int64_t i = 0; i < n; i++)
-            x[i] = x[i] * factor + (more ? more[i] : 0);
-        return;
-    }
-    float *x = bucket_data(b), *more = b->carried, f = (float)factor;
-    for (int64_t i = 0; more && i < n; i++)
-        x[i] = x[i] * f + more[i];
-    for (int64_t i = 0; !more && i < n; i++)
-        x[i] *= f;
+    snprintf(text, size, r->weights_done ? "running statistics" : "weights of the batch");
+    if (r->finished < r->plan.buckets)
+        describe(r, r->finished, text, size);
+    if (!r->weights_done)
+        return &r->weights;
+    return r->finished < r->plan.buckets ? &r->active[r->finished % TEAM_ACTIVE] : &r->statistics;
+}
+
+static _Noreturn void die_of_timeout(const reducer *r, torc_site at)
+{
+    char text[128], who[200] = "nobody";
+    bool *missing = base_alloc((size_t)comm_size(r->c), sizeof *missing);
+    const reduction *late = oldest(r, text, sizeof text);
+    int more = -1;
+    reduction_missing(late, missing);
+    for (int rank = comm_size(r->c) - 1; rank >= 0; rank--)
+        if (missing[rank]) {
+            more++;
+            snprintf(who, sizeof who, "rank %d (%s, pid %d)", rank, comm_host(r->c, rank),
+                     comm_pid(r->c, rank));
+        }
+    free(missing);
+    torc_status s = fail(TORC_ERR_TIMEOUT,
+                         "%s: rank %d (%s, pid %d) waited TORC_TIMEOUT seconds for %s%s", text,
+                         comm_rank(r->c), comm_host(r->c, comm_rank(r->c)),
+                         comm_pid(r->c, comm_rank(r->c)), who, more > 0 ? " and others" : "");
+    job_check(at, op_name, s);
+    bug("a failure that is none");
 }
 
 /* ---- a backward begins ---- */
@@ -57,94 +77,123 @@ static void carry_means(reducer *r)
         bucket *b = &r->plan.bucket[i];
         bool any = false;
         for (int place = b->first; place < b->end; place++)
-            any = any || !r->plan.parameter[r->plan.order[place]]->grad->zero_pending;
+            any = any || !gradient(r, place)->zero_pending;
         if (!any)
             continue;
-        size_t bytes = (size_t)b->count * torc_dtype_size(b->dtype);
-        b->carried = base_alloc(bytes, 1);
+        b->carried = base_alloc(bucket_bytes(b), 1);
         for (int place = b->first; place < b->end; place++) {
-            tensor *g = r->plan.parameter[r->plan.order[place]]->grad;
-            tensor_settle(g);
-            g->zero_pending = true;
+            tensor_settle(gradient(r, place));
+            gradient(r, place)->zero_pending = true;
         }
-        memcpy(b->carried, bucket_data(b), bytes);
+        memcpy(b->carried, bucket_data(&r->plan, b, 0), bucket_bytes(b));
     }
 }
 
-static void begin(tape_hook *h, double weight)
+/* Two numbers before the first bucket: this rank's weight and its backward calls. */
+static double *head(const reducer *r)
 {
-    reducer *r = of(h);
-    if (r->synchronised)
-        carry_means(r);
-    r->synchronised = false;
-    r->weight += weight;
-    r->calls++;
+    return (double *)team_buffer(r->plan.t, r->plan.t->local, 0);
+}
+
+static void send_weights(reducer *r)
+{
+    head(r)[0] = r->weight;
+    head(r)[1] = r->calls;
+    reduction_start(&r->weights, r->plan.t,
+                    (reduction_what){.count = 2, .dtype = TORC_F64, .name = "weights"});
+    r->weights_done = false;
+    r->scale = NAN;
+}
+
+static void clear_counts(reducer *r)
+{
     r->launched = r->finished = 0;
     memset(r->is_ready, 0, (size_t)r->plan.parameters * sizeof *r->is_ready);
     for (int i = 0; i < r->plan.buckets; i++)
         r->plan.bucket[i].awaited = r->plan.bucket[i].end - r->plan.bucket[i].first;
 }
 
+static void forward(tape_hook *h)
+{
+    leaf_forward(of(h));
+}
+
+static void begin(tape_hook *h, torc_site at, double weight)
+{
+    reducer *r = of(h);
+    r->at = at;
+    r->began = torc_seconds();
+    if (r->synchronised)
+        carry_means(r);
+    r->synchronised = false;
+    leaf_begin(r);
+    r->weight += weight;
+    r->calls += r->leaf >= 0;
+    clear_counts(r);
+    if (r->sends)
+        send_weights(r);
+}
+
 /* ---- moving ---- */
-
-static void describe(const reducer *r, int i, char *text, size_t size)
-{
-    const bucket_plan *p = &r->plan;
-    const bucket *b = &p->bucket[i];
-    snprintf(text, size, "gradient bucket %d of %d (%s%s%s)", i, p->buckets,
-             b->end > b->first ? p->name[p->order[b->first]] : "no parameter",
-             b->end > b->first + 1 ? " .. " : "",
-             b->end > b->first + 1 ? p->name[p->order[b->end - 1]] : "");
-}
-
-static _Noreturn void die_of(const reducer *r, torc_site at, torc_status status, const char *why)
-{
-    char text[512];
-    describe(r, r->finished, text, sizeof text);
-    int left = (comm_rank(r->c) + comm_size(r->c) - 1) % comm_size(r->c);
-    status =
-        fail(status, "%s: %s; rank %d (host %s, pid %d) is waiting for rank %d (host %s, pid %d)",
-             text, why, comm_rank(r->c), comm_host(r->c, comm_rank(r->c)),
-             comm_pid(r->c, comm_rank(r->c)), left, comm_host(r->c, left), comm_pid(r->c, left));
-    job_check(at, op_name, status);
-    bug("a failure that is none");
-}
 
 /* Every gradient of the bucket holds its value before it leaves: those of parameters that took no
  * part, zeros. */
+static void settle(const reducer *r, const bucket *b)
+{
+    for (int place = b->first; place < b->end; place++)
+        tensor_settle(gradient(r, place));
+}
+
 static void launch(reducer *r, int i)
 {
-    bucket *b = &r->plan.bucket[i];
-    for (int place = b->first; place < b->end; place++)
-        tensor_settle(r->plan.parameter[r->plan.order[place]]->grad);
-    if (b->extras >= 0) {
-        put_number(b, b->extras, r->weight);
-        put_number(b, b->extras + 1, r->calls);
-    }
-    ring_start(&r->rings[i % REDUCER_ACTIVE], r->c, bucket_data(b), (size_t)b->count, b->dtype,
-               i % 32768);
-    r->stats.bytes += (double)b->count * (double)torc_dtype_size(b->dtype);
+    const bucket *b = &r->plan.bucket[i];
+    char name[128];
+    settle(r, b);
+    leaf_merge(r, b->offset, b->count, b->dtype);
+    describe(r, i, name, sizeof name);
+    reduction_start(&r->active[i % TEAM_ACTIVE], r->plan.t,
+                    (reduction_what){.offset = b->offset,
+                                     .count = (size_t)b->count,
+                                     .dtype = b->dtype,
+                                     .name = name,
+                                     .scale = &r->scale,
+                                     .compress = r->how.compress});
+    r->stats.bytes += (double)bucket_bytes(b);
     r->launched++;
 }
 
 static void launch_full(reducer *r)
 {
-    while (r->launched < r->plan.buckets && r->launched - r->finished < REDUCER_ACTIVE &&
+    while (r->launched < r->plan.buckets && r->launched - r->finished < TEAM_ACTIVE &&
            r->plan.bucket[r->launched].awaited == 0)
         launch(r, r->launched);
 }
 
-/* The sum becomes the mean. The first bucket is finished first and says what to divide by. */
+static bool poll_one(reducer *r, reduction *one)
+{
+    bool done;
+    torc_status s = reduction_poll(one, &done);
+    if (s != TORC_OK)
+        job_check(r->at, op_name, s);
+    return done;
+}
+
+static void take_weights(reducer *r)
+{
+    double total = head(r)[0], calls = head(r)[1];
+    r->weights_done = true;
+    r->scale = total > 0 ? calls / r->plan.t->leaves / total : 0;
+}
+
+/* The next bucket in order holds its mean. */
 static void finish(reducer *r)
 {
-    const bucket *first = &r->plan.bucket[0];
     bucket *b = &r->plan.bucket[r->finished++];
-    double total = get_number(first, first->extras), calls = get_number(first, first->extras + 1);
-    double factor = total > 0 ? calls / comm_size(r->c) / total : 0;
-    scale_and_add(b, factor);
-    if (b == first) { /* the buckets after it need the two numbers as they were */
-        put_number(b, b->extras, total);
-        put_number(b, b->extras + 1, calls);
+    if (b->carried) {
+        int16_t steps[] = {0, 1, FOLD_ADD};
+        const fold_order two = {3, steps};
+        void *in[] = {bucket_data(&r->plan, b, 0), b->carried};
+        kernels_here()->fold(&two, in, in, 1, b->count, b->dtype, 1);
     }
     free(b->carried);
     b->carried = NULL;
@@ -152,19 +201,16 @@ static void finish(reducer *r)
 
 static void move(reducer *r)
 {
+    if (!r->weights_done && poll_one(r, &r->weights))
+        take_weights(r);
     for (bool progress = true; progress;) {
         launch_full(r);
         progress = false;
-        for (int i = r->finished; i < r->launched; i++) {
-            bool done;
-            torc_status s = ring_poll(&r->rings[i % REDUCER_ACTIVE], &done);
-            if (s != TORC_OK)
-                die_of(r, (torc_site){0}, s, torc_last_error());
-            if (done && i == r->finished) {
+        for (int i = r->finished; i < r->launched; i++)
+            if (poll_one(r, &r->active[i % TEAM_ACTIVE]) && i == r->finished) {
                 finish(r);
                 progress = true;
             }
-        }
     }
 }
 
@@ -175,7 +221,7 @@ static void ready(tape_hook *h, tensor *parameter)
     if (r->is_ready[i])
         bug("the gradient of %s became final twice", r->plan.name[i]);
     r->is_ready[i] = true;
-    if (!r->rebuilt && !r->no_sync)
+    if (!r->rebuilt && r->sends)
         r->ready_order[r->ready_count++] = i;
     r->plan.bucket[r->plan.bucket_of[i]].awaited--;
 }
@@ -183,8 +229,11 @@ static void ready(tape_hook *h, tensor *parameter)
 static void poll(tape_hook *h)
 {
     reducer *r = of(h);
-    if (!r->no_sync)
-        move(r);
+    if (!r->sends)
+        return;
+    double start = torc_seconds();
+    move(r);
+    r->stats.overlapped_seconds += torc_seconds() - start;
 }
 
 /* ---- backward is over ---- */
@@ -204,53 +253,64 @@ static void rebuild(reducer *r, torc_site at)
     job_check(at, op_name,
               comm_broadcast(r->c, r->ready_order, (size_t)p->parameters * sizeof *r->ready_order,
                              0, "order of gradients"));
-    bucket_plan_lay(p, r->ready_order, r->first_bytes, r->bytes);
+    job_check(at, op_name,
+              bucket_plan_lay(p, r->c, r->how.leaves, r->ready_order, r->how.first_bytes,
+                              r->how.bytes));
     r->rebuilt = true;
     r->stats.buckets = p->buckets;
 }
 
-/* The mean of means is the running mean over all ranks' batches. */
-static void average_buffers(reducer *r, torc_site at)
+/* The statistics follow the last bucket, where there are any and several leaves to average. */
+static bool move_statistics(reducer *r)
 {
-    size_t n = 0;
-    for (int i = 0; i < r->buffers; i++) {
-        size_t count = (size_t)tensor_numel(r->buffer[i]);
-        memcpy(r->packed + n, tensor_data(r->buffer[i]), count * sizeof *r->packed);
-        n += count;
+    if (!r->statistics_sent && r->finished == r->plan.buckets) {
+        leaf_send_statistics(r);
+        r->statistics_sent = true;
     }
-    job_check(at, op_name,
-              comm_allreduce(r->c, r->packed, n, TORC_F32, COMM_SUM, "running statistics"));
-    n = 0;
-    for (int i = 0; i < r->buffers; i++) {
-        float *to = tensor_data(r->buffer[i]);
-        for (int64_t k = 0; k < tensor_numel(r->buffer[i]); k++)
-            to[k] = r->packed[n++] / (float)comm_size(r->c);
+    return r->statistics_sent && poll_one(r, &r->statistics);
+}
+
+static bool all_is_over(reducer *r)
+{
+    move(r);
+    bool gradients = r->finished == r->plan.buckets && r->weights_done;
+    return gradients && (r->plan.tail == 0 || r->plan.t->leaves == 1 || move_statistics(r));
+}
+
+static void wait_for_all(reducer *r, torc_site at)
+{
+    double limit = base_setting_number("TORC_TIMEOUT", 120, 0.1, 1e6);
+    int finished = r->finished;
+    r->statistics_sent = false;
+    for (wait w = wait_start(limit); !all_is_over(r);) {
+        if (r->finished != finished) /* it moves: the deadline is for the next one */
+            w = wait_start(limit);
+        finished = r->finished;
+        if (!wait_once(&w))
+            die_of_timeout(r, at);
     }
+    if (r->statistics_sent)
+        leaf_take_statistics(r);
 }
 
 static void end(tape_hook *h, torc_site at)
 {
     reducer *r = of(h);
-    if (r->no_sync)
+    double start = torc_seconds();
+    r->stats.backward_seconds += start - r->began;
+    if (!r->sends) {
+        leaf_keep(r);
         return;
+    }
     for (int i = 0; i < r->plan.buckets; i++)
         r->plan.bucket[i].awaited = 0; /* whoever took no part is final as well */
-    double start = torc_seconds(), limit = base_setting_number("TORC_TIMEOUT", 120, 0.1, 1e6);
-    int finished = r->finished;
-    wait w = wait_start(limit);
-    for (move(r); r->finished < r->plan.buckets; move(r)) {
-        if (r->finished != finished) /* it moves: the deadline is for the next one */
-            w = wait_start(limit);
-        finished = r->finished;
-        if (!wait_once(&w))
-            die_of(r, at, TORC_ERR_TIMEOUT, "nothing arrived in TORC_TIMEOUT seconds");
-    }
-    if (r->buffers > 0 && comm_size(r->c) > 1)
-        average_buffers(r, at);
+    wait_for_all(r, at);
     r->stats.wait_seconds += torc_seconds() - start;
     r->stats.steps++;
     r->weight = 0;
     r->calls = 0;
+    r->stack.nodes = 0;
+    r->collecting = false;
     r->synchronised = true;
     if (!r->rebuilt)
         rebuild(r, at);
@@ -258,38 +318,32 @@ static void end(tape_hook *h, torc_site at)
 
 /* ---- attaching ---- */
 
-reducer *reducer_new(comm *c, bucket_plan plan, size_t first_bytes, size_t bytes)
+reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options how)
 {
     reducer *r = base_alloc(1, sizeof *r);
-    *r = (reducer){.hook = {.begin = begin, .ready = ready, .poll = poll, .end = end},
+    *r = (reducer){.hook = {.forward = forward, .begin = begin, .ready = ready, .poll = poll, .end = end},
                    .c = c,
                    .plan = plan,
-                   .first_bytes = first_bytes,
-                   .bytes = bytes};
+                   .how = how,
+                   .at = at};
     size_t n = (size_t)plan.parameters;
     r->ready_order = base_alloc(n, sizeof *r->ready_order);
     r->is_ready = base_alloc(n, sizeof *r->is_ready);
+    r->plan.tail = leaf_statistics_bytes(r);
+    r->before = base_alloc(r->plan.tail, 1);
     int *reverse = base_alloc(n, sizeof *reverse);
     for (int i = 0; i < plan.parameters; i++) {
         reverse[i] = plan.parameters - 1 - i;
         plan.parameter[i]->hook = &r->hook;
         plan.parameter[i]->hook_index = i;
     }
-    bucket_plan_lay(&r->plan, reverse, first_bytes, bytes);
+    job_check(at, "torc_ddp",
+              bucket_plan_lay(&r->plan, c, how.leaves, reverse, how.first_bytes, how.bytes));
     free(reverse);
+    r->statistics_scale = 1.0 / r->plan.t->leaves;
     r->stats.buckets = r->plan.buckets;
     tape_attach(&r->hook);
     return r;
-}
-
-void reducer_average_buffers(reducer *r, tensor **buffer, int count)
-{
-    size_t n = 0;
-    for (int i = 0; i < count; i++)
-        n += (size_t)tensor_numel(buffer[i]);
-    r->buffer = buffer;
-    r->buffers = count;
-    r->packed = base_alloc(n, sizeof *r->packed);
 }
 
 void reducer_free(reducer *r)
@@ -297,12 +351,14 @@ void reducer_free(reducer *r)
     tape_detach(&r->hook);
     for (int i = 0; i < r->plan.parameters; i++)
         r->plan.parameter[i]->hook = NULL;
-    for (int i = 0; i < REDUCER_ACTIVE; i++)
-        ring_free(&r->rings[i]);
+    for (int i = 0; i < TEAM_ACTIVE; i++)
+        reduction_free(&r->active[i]);
+    reduction_free(&r->weights);
+    reduction_free(&r->statistics);
     bucket_plan_free(&r->plan);
+    free(r->how.buffer);
     free(r->ready_order);
     free(r->is_ready);
-    free(r->buffer);
-    free(r->packed);
+    free(r->before);
     free(r);
 }

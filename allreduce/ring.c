@@ -1,200 +1,186 @@
 /*
- * ring -- see ring.h.
+ * ring -- allreduce as a ring reduce-scatter and a ring allgather, one after the other, moved by
+ * polling (Patarasuk & Yuan 2009; each member sends 2 (n - 1) / n of the bytes, the least
+ * possible).
  *
- * The work of a rank is two streams of operations, numbered step x segments + segment: sends to the
- * right, receives from the left. Receive k of a step must be in (and added) before the same segment
- * is sent on in the next step; that is the only coupling, so the streams run as far ahead as
- * RING_IN_FLIGHT allows.
+ * Words
+ *   chunk     one of n equal parts of the buffer (sizes differ by one element at most); member r
+ *             ends up owning the sum of chunk r + 1
+ *   segment   a chunk is cut into segments, so that one is added while the next is on the wire
+ *   step      every member sends a chunk to its right neighbour and receives one from its left
+ *
+ *     4 members, what member 1 does
+ *     reduce-scatter                              then allgather
+ *     step 0   sends chunk 1, adds chunk 0        step 0   sends chunk 2 (whole), receives chunk 1
+ *     step 1   sends chunk 0, adds chunk 3        step 1   sends chunk 1, receives chunk 0
+ *     step 2   sends chunk 3, adds chunk 2        step 2   sends chunk 0, receives chunk 3
+ *
+ * Every element is added in one order, around the ring, by one member, and then copied: all get the
+ * same bits, and two runs do too.
+ *
+ * The work of a member is two streams of operations, numbered step x segments + segment: sends to
+ * the right, receives from the left. Receive k of a step must be in (and added) before the same
+ * segment is sent on in the next step; that is the only coupling, so the streams run as far ahead
+ * as WIRE_IN_FLIGHT allows.
  */
-#include "allreduce/ring.h"
+#include "allreduce/wire.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-#define SEGMENT_BYTES (256 * 1024)
+#define SEGMENT_BYTES ((size_t)256 * 1024)
 #define SMALL_SEGMENT_BYTES 64
 
 typedef struct piece {
     size_t first, count; /* elements */
 } piece;
 
-static int ranks(const ring *r)
-{
-    return comm_size(r->c);
-}
-
 /* Segment `segment` of chunk `chunk`. */
-static piece piece_of(const ring *r, int chunk, int64_t segment)
+static piece piece_of(const wire *w, int chunk, int64_t segment)
 {
-    size_t n = (size_t)ranks(r), c = (size_t)chunk, k = (size_t)segment, all = (size_t)r->segments;
-    size_t from = r->count / n * c + (r->count % n) * c / n;
-    size_t to = r->count / n * (c + 1) + (r->count % n) * (c + 1) / n;
+    size_t n = (size_t)w->group.n, c = (size_t)chunk, k = (size_t)segment,
+           all = (size_t)w->segments;
+    size_t from = w->count / n * c + (w->count % n) * c / n;
+    size_t to = w->count / n * (c + 1) + (w->count % n) * (c + 1) / n;
     size_t first = from + (to - from) * k / all, end = from + (to - from) * (k + 1) / all;
     return (piece){first, end - first};
 }
 
 /* What operation `op` sends: in step s of the reduce-scatter chunk rank - s, of the allgather rank
  * + 1 - s. */
-static piece sent_by(const ring *r, int64_t op)
+static piece sent_by(const wire *w, int64_t op)
 {
-    int n = ranks(r), step = (int)(op / r->segments);
-    int chunk = step < n - 1 ? comm_rank(r->c) - step : comm_rank(r->c) + 1 - (step - (n - 1));
-    return piece_of(r, ((chunk % n) + n) % n, op % r->segments);
+    int n = w->group.n, step = (int)(op / w->segments);
+    int chunk = step < n - 1 ? w->group.me - step : w->group.me + 1 - (step - (n - 1));
+    return piece_of(w, ((chunk % n) + n) % n, op % w->segments);
 }
 
 /* It receives what the left neighbour sends in the same operation. */
-static piece received_by(const ring *r, int64_t op)
+static piece received_by(const wire *w, int64_t op)
 {
-    int n = ranks(r), step = (int)(op / r->segments);
-    int chunk = step < n - 1 ? comm_rank(r->c) - 1 - step : comm_rank(r->c) - (step - (n - 1));
-    return piece_of(r, ((chunk % n) + n) % n, op % r->segments);
+    int n = w->group.n, step = (int)(op / w->segments);
+    int chunk = step < n - 1 ? w->group.me - 1 - step : w->group.me - (step - (n - 1));
+    return piece_of(w, ((chunk % n) + n) % n, op % w->segments);
 }
 
-static bool adds(const ring *r, int64_t op)
+static bool adds(const wire *w, int64_t op)
 {
-    return op < r->operations / 2;
+    return op < w->operations / 2;
 }
 
-static char *address(const ring *r, piece p)
+static char *address(const wire *w, piece p)
 {
-    return r->data + p.first * r->item;
+    return w->node[0] + p.first * w->item;
 }
 
-static char *arrival(const ring *r, int64_t op)
+/* Places for segments that have arrived and are not in theirs yet, then for packed ones that
+ * leave. */
+static char *arrival(const wire *w, int64_t op)
 {
-    return r->arriving + (size_t)(op % RING_IN_FLIGHT) * r->segment_bytes;
+    return w->room + (size_t)(op % WIRE_IN_FLIGHT) * w->segment_bytes;
 }
 
-static void make_room(ring *r)
+static char *post(const wire *w, int64_t op)
 {
-    size_t need = RING_IN_FLIGHT * r->segment_bytes;
-    if (need <= r->arriving_bytes)
-        return;
-    free(r->arriving);
-    r->arriving = base_alloc(need, 1);
-    r->arriving_bytes = need;
+    return w->room + (size_t)(WIRE_IN_FLIGHT + op % WIRE_IN_FLIGHT) * w->segment_bytes;
 }
 
-void ring_start(ring *r, comm *c, void *data, size_t count, torc_dtype dtype, int tag)
+static void start(wire *w)
 {
-    char *arriving = r->arriving;
-    size_t arriving_bytes = r->arriving_bytes, n = (size_t)comm_size(c);
-    *r = (ring){.c = c, .data = data, .count = count, .dtype = dtype, .tag = tag};
-    r->item = torc_dtype_size(dtype);
-    r->arriving = arriving;
-    r->arriving_bytes = arriving_bytes;
-    size_t limit = base_limit(SEGMENT_BYTES, SMALL_SEGMENT_BYTES);
-    size_t chunk_bytes = (count / n + 1) * r->item;
-    r->segments = (int64_t)((chunk_bytes + limit - 1) / limit);
-    r->segment_bytes = (chunk_bytes / (size_t)r->segments + 2 * r->item + 63) / 64 * 64;
-    r->operations = count ? 2 * (int64_t)(n - 1) * r->segments : 0;
-    make_room(r);
-}
-
-/* ---- arithmetic: plain loops, that the compiler makes vectors of ---- */
-
-static void add_f32(float *restrict sum, const float *restrict part, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        sum[i] += part[i];
-}
-
-static void add_f64(double *restrict sum, const double *restrict part, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        sum[i] += part[i];
-}
-
-static void add_arrived(const ring *r, int64_t op)
-{
-    piece p = received_by(r, op);
-    if (r->dtype == TORC_F64)
-        add_f64((double *)address(r, p), (const double *)arrival(r, op), p.count);
-    else
-        add_f32((float *)address(r, p), (const float *)arrival(r, op), p.count);
+    size_t n = (size_t)w->group.n, limit = base_limit(SEGMENT_BYTES, SMALL_SEGMENT_BYTES);
+    size_t chunk_bytes = (w->count / n + 1) * w->item;
+    w->segments = (int64_t)((chunk_bytes + limit - 1) / limit);
+    w->segment_bytes = (chunk_bytes / (size_t)w->segments + 2 * w->item + 63) / 64 * 64;
+    w->operations = w->count ? 2 * (int64_t)(n - 1) * w->segments : 0;
+    wire_room(w, WIRE_IN_FLIGHT, (w->compress ? 2 : 1) * WIRE_IN_FLIGHT * w->segment_bytes);
 }
 
 /* ---- moving ---- */
 
-/* A piece goes on once it has been received; the first chunk is this rank's own. */
-static bool may_send(const ring *r)
+/* A piece goes on once it has been received; the first chunk is this member's own. */
+static bool may_send(const wire *w)
 {
-    return r->sends < r->operations && r->sends - r->sends_done < RING_IN_FLIGHT &&
-           (r->sends < r->segments || r->receives_done > r->sends - r->segments);
+    return w->sends < w->operations && w->sends - w->sends_done < WIRE_IN_FLIGHT &&
+           (w->sends < w->segments || w->receives_done > w->sends - w->segments);
 }
 
-/* An arrival that is to be added waits in a buffer of its own; one of the allgather goes straight
- * into its place, which must no longer be on its way out from the reduce-scatter. */
-static bool may_receive(const ring *r)
+/* What arrives in the allgather must not meet its place while that is still on its way out from the
+ * reduce-scatter. */
+static bool may_receive(const wire *w)
 {
-    int64_t op = r->receives;
-    return op < r->operations && op - r->receives_done < RING_IN_FLIGHT &&
-           (adds(r, op) || r->sends_done > op - r->operations / 2);
+    int64_t op = w->receives;
+    return op < w->operations && op - w->receives_done < WIRE_IN_FLIGHT &&
+           (adds(w, op) || w->sends_done > op - w->operations / 2);
 }
 
-static torc_status start_send(ring *r)
+static torc_status start_send(wire *w)
 {
-    piece p = sent_by(r, r->sends);
-    int right = (comm_rank(r->c) + 1) % ranks(r);
-    comm_request *q = &r->sending[r->sends++ % RING_IN_FLIGHT];
-    return comm_send(r->c, address(r, p), p.count * r->item, right, r->tag, q);
+    piece p = sent_by(w, w->sends);
+    int right = (w->group.me + 1) % w->group.n;
+    comm_request *q = &w->sending[w->sends % WIRE_IN_FLIGHT];
+    return wire_send(w, address(w, p), post(w, w->sends++), p.count, right, q);
 }
 
-static torc_status start_receive(ring *r)
+/* A segment of the allgather goes straight into its place, unless it has to be unpacked. */
+static torc_status start_receive(wire *w)
 {
-    piece p = received_by(r, r->receives);
-    char *to = adds(r, r->receives) ? arrival(r, r->receives) : address(r, p);
-    int left = (comm_rank(r->c) + ranks(r) - 1) % ranks(r);
-    comm_request *q = &r->receiving[r->receives++ % RING_IN_FLIGHT];
-    return comm_receive(r->c, to, p.count * r->item, left, r->tag, q);
+    int64_t op = w->receives++;
+    piece p = received_by(w, op);
+    int left = (w->group.me + w->group.n - 1) % w->group.n;
+    char *to = adds(w, op) || w->compress ? arrival(w, op) : address(w, p);
+    return wire_receive(w, to, p.count, left, &w->receiving[op % WIRE_IN_FLIGHT]);
 }
 
-static torc_status finish_sends(ring *r, bool *moved)
+static void take(const wire *w, int64_t op)
 {
-    for (bool done = true; done && r->sends_done < r->sends;) {
-        torc_status s = comm_test(r->c, &r->sending[r->sends_done % RING_IN_FLIGHT], &done);
+    piece p = received_by(w, op);
+    if (adds(w, op))
+        wire_add(w, address(w, p), arrival(w, op), p.count);
+    else if (w->compress)
+        wire_put(w, address(w, p), arrival(w, op), p.count);
+}
+
+static torc_status finish_sends(wire *w, bool *moved)
+{
+    for (bool done = true; done && w->sends_done < w->sends;) {
+        comm_request *q = &w->sending[w->sends_done % WIRE_IN_FLIGHT];
+        torc_status s = comm_test(w->group.c, q, &done);
         if (s != TORC_OK)
             return s;
-        r->sends_done += done;
+        w->sends_done += done;
         *moved = *moved || done;
     }
     return TORC_OK;
 }
 
-static torc_status finish_receives(ring *r, bool *moved)
+static torc_status finish_receives(wire *w, bool *moved)
 {
-    for (bool done = true; done && r->receives_done < r->receives;) {
-        torc_status s = comm_test(r->c, &r->receiving[r->receives_done % RING_IN_FLIGHT], &done);
+    for (bool done = true; done && w->receives_done < w->receives;) {
+        comm_request *q = &w->receiving[w->receives_done % WIRE_IN_FLIGHT];
+        torc_status s = comm_test(w->group.c, q, &done);
         if (s != TORC_OK)
             return s;
-        if (done && adds(r, r->receives_done))
-            add_arrived(r, r->receives_done);
-        r->receives_done += done;
+        if (done)
+            take(w, w->receives_done);
+        w->receives_done += done;
         *moved = *moved || done;
     }
     return TORC_OK;
 }
 
-torc_status ring_poll(ring *r, bool *done)
+static torc_status poll(wire *w, bool *done)
 {
     torc_status s = TORC_OK;
     for (bool moved = true; moved && s == TORC_OK;) {
         moved = false;
-        while (s == TORC_OK && may_receive(r))
-            s = start_receive(r);
-        while (s == TORC_OK && may_send(r))
-            s = start_send(r);
+        while (s == TORC_OK && may_receive(w))
+            s = start_receive(w);
+        while (s == TORC_OK && may_send(w))
+            s = start_send(w);
         if (s == TORC_OK)
-            s = finish_receives(r, &moved);
+            s = finish_receives(w, &moved);
         if (s == TORC_OK)
-            s = finish_sends(r, &moved);
+            s = finish_sends(w, &moved);
     }
-    *done = r->sends_done == r->operations && r->receives_done == r->operations;
+    *done = w->sends_done == w->operations && w->receives_done == w->operations;
     return s;
 }
 
-void ring_free(ring *r)
-{
-    free(r->arriving);
-    *r = (ring){0};
-}
+const wire_algorithm wire_ring = {"ring", false, start, poll};

@@ -66,6 +66,7 @@ struct comm {
     const comm_backend *backend;
     void *state;
     int rank, size, local_rank, local_size, cores;
+    int hosts, *host_of; /* host_of[rank]: its number */
     double timeout;
     comm_peer *peers;
 
@@ -79,6 +80,8 @@ struct comm {
     bool broken;
 };
 
+/* comm_open() over a given backend. */
+torc_status comm_open_over(const comm_backend *backend, comm **out);
 /* Enters a collective: returns when every rank has, and all mean the same one. */
 torc_status comm_arrive(comm *c, comm_arrival a, const char *name);
 /* Sends out[r] to every other rank r and receives in[r], then empties both lists. A rank's span to

@@ -228,23 +228,52 @@ static int my_cores(const comm_cores_set *sets, int n, int me)
     return quota < share ? (int)fmax(1, quota) : share;
 }
 
+/* Two ranks that share a host have the same number; a new host gets the next one. */
+static void number_hosts(comm *c)
+{
+    int fake = (int)base_setting_number("TORC_FAKE_HOSTS", 0, 0, c->size);
+    c->hosts = fake;
+    for (int r = 0; r < c->size; r++) {
+        int known = 0;
+        while (known < r && !same_host(&c->peers[known], &c->peers[r]))
+            known++;
+        if (fake)
+            c->host_of[r] = (int)((int64_t)r * fake / c->size);
+        else
+            c->host_of[r] = known < r ? c->host_of[known] : c->hosts++;
+    }
+}
+
 static void find_neighbours(comm *c)
 {
+    number_hosts(c);
+    for (int r = 0; r < c->size; r++) {
+        if (r == c->rank)
+            c->local_rank = c->local_size;
+        c->local_size += c->host_of[r] == c->host_of[c->rank];
+    }
+}
+
+/* Cores are those of the machine, whatever TORC_FAKE_HOSTS says. */
+static void count_cores(comm *c)
+{
     comm_cores_set *sets = base_alloc((size_t)c->size, sizeof *sets);
+    int n = 0, me = 0;
     for (int r = 0; r < c->size; r++) {
         if (!same_host(&c->peers[r], &c->peers[c->rank]))
             continue;
         if (r == c->rank)
-            c->local_rank = c->local_size;
-        sets[c->local_size++] = c->peers[r].cores;
+            me = n;
+        sets[n++] = c->peers[r].cores;
     }
-    c->cores = my_cores(sets, c->local_size, c->local_rank);
+    c->cores = my_cores(sets, n, me);
     free(sets);
 }
 
 static void forget(comm *c)
 {
     free(c->peers);
+    free(c->host_of);
     free(c->heard);
     free(c->out);
     free(c->in);
@@ -257,6 +286,7 @@ static torc_status meet(comm *c)
 {
     size_t n = (size_t)c->size;
     c->peers = base_alloc(n, sizeof *c->peers);
+    c->host_of = base_alloc(n, sizeof *c->host_of);
     c->heard = base_alloc(n, sizeof *c->heard);
     c->out = base_alloc(n, sizeof *c->out);
     c->in = base_alloc(n, sizeof *c->in);
@@ -268,17 +298,24 @@ static torc_status meet(comm *c)
     describe_myself(me);
     torc_status s = comm_allgather(c, me, c->peers, sizeof *me, "join");
     free(me);
-    if (s == TORC_OK)
-        find_neighbours(c);
-    return s;
+    if (s != TORC_OK)
+        return s;
+    find_neighbours(c);
+    count_cores(c);
+    return TORC_OK;
 }
 
 torc_status comm_open(comm **out)
 {
+    return comm_open_over(comm_mpi.wanted() ? &comm_mpi : &comm_self, out);
+}
+
+torc_status comm_open_over(const comm_backend *backend, comm **out)
+{
     comm *c = base_alloc(1, sizeof *c);
     *out = NULL;
     c->timeout = base_setting_number("TORC_TIMEOUT", 120, 0.001, 1e9);
-    c->backend = comm_mpi.wanted() ? &comm_mpi : &comm_self;
+    c->backend = backend;
     torc_status s = c->backend->open(&c->state, &c->rank, &c->size, c->timeout);
     if (s != TORC_OK) {
         free(c);
@@ -327,6 +364,24 @@ int comm_local_rank(const comm *c)
 int comm_local_size(const comm *c)
 {
     return c->local_size;
+}
+
+int comm_hosts(const comm *c)
+{
+    return c->hosts;
+}
+
+int comm_host_of(const comm *c, int rank)
+{
+    return c->host_of[rank];
+}
+
+int comm_place(const comm *c, int rank)
+{
+    int place = 0;
+    for (int r = 0; r < c->size; r++)
+        place += c->host_of[r] < c->host_of[rank] || (c->host_of[r] == c->host_of[rank] && r < rank);
+    return place;
 }
 
 const char *comm_host(const comm *c, int rank)

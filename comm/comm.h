@@ -45,6 +45,12 @@ int comm_rank(const comm *c);
 int comm_size(const comm *c);
 int comm_local_rank(const comm *c); /* among the ranks of this host, in rank order */
 int comm_local_size(const comm *c);
+/* Hosts are numbered by their lowest rank. TORC_FAKE_HOSTS=M deals the ranks of the job out to M
+ * hosts as if they shared nothing, so that what happens between hosts can be seen on one. */
+int comm_hosts(const comm *c);
+int comm_host_of(const comm *c, int rank);
+/* The number of a rank when they are counted host by host: neighbours share a host. */
+int comm_place(const comm *c, int rank);
 const char *comm_host(const comm *c, int rank); /* valid until comm_close() */
 int comm_pid(const comm *c, int rank);
 const char *comm_backend_name(const comm *c);

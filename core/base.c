@@ -15,7 +15,8 @@
 
 static _Thread_local char last_error[SENTENCE];
 static void (*tell_others)(int code);
-static world the_world = {0, 1, 0, 1};
+static world the_world = {.size = 1, .local_size = 1};
+static int the_shard = -1;
 
 /* ---- errors ---- */
 
@@ -111,6 +112,16 @@ const world *base_world(void)
 void base_set_world(world w)
 {
     the_world = w;
+}
+
+int base_shard(void)
+{
+    return the_shard;
+}
+
+void base_set_shard(int shard)
+{
+    the_shard = shard;
 }
 
 /* ---- logging ---- */

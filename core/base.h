@@ -57,9 +57,16 @@ void base_on_exit(void (*tell_the_others)(int code));
 typedef struct world {
     int rank, size;
     int local_rank, local_size; /* among the ranks of this host */
+    int place;                  /* the rank's number when ranks are counted host by host */
+    int virtual_ranks; /* micro-shards into which every global batch is cut; 0: a share a rank */
 } world;
-const world *base_world(void); /* {0, 1, 0, 1} until the job is joined */
+const world *base_world(void); /* one rank, {0, 1, 0, 1}, until the job is joined */
 void base_set_world(world w);
+
+/* The micro-shard that the loader handed out last; -1: none, or the empty one that a rank gets
+ * where others have one more. */
+int base_shard(void);
+void base_set_shard(int shard);
 
 /* ---- logging: "torc: ..." on stderr, with the rank in front where there are several ---- */
 

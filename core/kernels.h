@@ -46,6 +46,15 @@ typedef struct adam_step {
     double bias1, bias2; /* 1 - beta^t */
 } adam_step;
 
+/* The order in which several buffers are added, as steps for a stack: a number pushes the buffer of
+ * that number, FOLD_ADD puts the sum of the two on top in their place. "0 1 + 2 3 + +" is the tree
+ * (0 + 1) + (2 + 3). */
+enum { FOLD_ADD = -1, FOLD_DEPTH = 16 /* places of the stack */ };
+typedef struct fold_order {
+    int length;
+    int16_t *step;
+} fold_order;
+
 typedef struct kernels {
 #define KERNEL(result, name, arguments) result(*name) arguments;
 #include "core/kernels.def"

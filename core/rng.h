@@ -31,5 +31,10 @@ static inline void philox(uint64_t key, uint64_t counter, uint32_t out[4])
 /* Reserves counters for `draws` 32-bit draws of the generator that torc_seed() sets; returns the
  * first. */
 uint64_t rng_take(int64_t draws, uint64_t *key);
+/* The same, of draws that differ from rank to rank: for what acts on a share of the batch. */
+uint64_t rng_take_own(int64_t draws, uint64_t *key);
+/* From here on both draw from stream number `stream` (from 1), at the place that belongs to global
+ * batch `batch`, until torc_seed(): what is drawn depends on nothing that happened before. */
+void rng_enter(uint64_t stream, uint64_t batch);
 
 #endif

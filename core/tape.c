@@ -289,13 +289,22 @@ static void settle_inputs(node *n)
     }
 }
 
-static void run_node(node *n, torc_site at, bool differentiate)
+static tensor *full_like(const call *c, const tensor *t, double value)
+{
+    tensor *g = tensor_create_like(c, t, t->dtype, OWNER_HOUSE);
+    kernels_here()->fill(g, value);
+    return g;
+}
+
+static void run_node(node *n, torc_site at)
 {
     tensor *grad = n->out->grad;
     n->out->grad = NULL;
     n->out->reached = false;
     n->used = at;
-    if (grad && differentiate)
+    if (!grad && n->collective)
+        grad = full_like(&n->made, n->out, 0);
+    if (grad)
         n->backward(n, grad);
     tensor_drop(grad);
     settle_inputs(n);
@@ -305,12 +314,12 @@ static void run_node(node *n, torc_site at, bool differentiate)
 }
 
 /* Tells the hooks that a backward begins; returns the gradient that the loss starts with. */
-static double begin_hooks(const tensor *loss)
+static double begin_hooks(torc_site at, const tensor *loss)
 {
     double weight = isnan(loss->weight) ? 1 : loss->weight, seed = 1;
     for (tape_hook *h = tape.hooks; h; h = h->next)
         if (h->armed) {
-            h->begin(h, weight);
+            h->begin(h, at, weight);
             seed = weight;
         }
     return seed;
@@ -336,12 +345,12 @@ void torc_backward(torc_site at, torc_tensor *handle)
     refuse_second(&c, loss->maker);
     int64_t newest = loss->maker->index;
     count_contributions(&c, loss);
-    double seed = begin_hooks(loss);
-    loss->grad = tensor_create_like(&c, loss, loss->dtype, OWNER_HOUSE);
-    kernels_here()->fill(loss->grad, seed);
+    double seed = begin_hooks(at, loss);
+    if (seed != 0) /* else nothing was seen, and no gradient asks for no arithmetic */
+        loss->grad = full_like(&c, loss, seed);
     for (int64_t i = newest; i >= 0; i--)
-        if (tape.nodes[i]->out->reached) /* nothing was seen: weight 0 asks for no arithmetic */
-            run_node(tape.nodes[i], at, seed != 0);
+        if (tape.nodes[i]->out->reached)
+            run_node(tape.nodes[i], at);
     end_hooks(at);
 }
 

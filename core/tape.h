@@ -31,6 +31,10 @@ struct node {
     tensor *out;
     void *saved;    /* what the op noted for its backward; zeroed, of the size it asked for */
     torc_site used; /* the backward that used the node up; file NULL before */
+    /* Backward waits for the same node of every other rank. So it runs on a rank whose loss weighs
+     * nothing too, as that of an empty share does: no gradient arrives there, and zeros stand in.
+     * Set it on out->maker once the node is recorded. */
+    bool collective;
     int64_t index;
     int inputs;
     tensor *in[];
@@ -67,13 +71,15 @@ void tape_give_summed(node *n, int input, tensor *g);
  *
  * While a hook is attached to a parameter, the memory of its gradient does not move. */
 typedef struct tape_hook {
+    void (*forward)(struct tape_hook *h); /* torc_forward() on the hook's module */
     /* A backward begins that concerns this hook; `weight` is the loss's (1 when unknown), and takes
      * the place of d loss / d loss = 1, so that gradients arrive multiplied by it. */
-    void (*begin)(struct tape_hook *h, double weight);
+    void (*begin)(struct tape_hook *h, torc_site at, double weight);
     void (*ready)(struct tape_hook *h, tensor *parameter); /* this parameter's gradient is final */
     void (*poll)(struct tape_hook *h); /* between two nodes: move what is under way */
     void (*end)(struct tape_hook *h,
                 torc_site at); /* backward is over; afterwards gradients are read */
+    bool partial; /* gradients are those of a part of the batch: a step waits for the rest */
     bool armed; /* set by torc_forward() on the hook's module, or by a parameter that the loss
                    depends on: concerned */
     struct tape_hook *next;

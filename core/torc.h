@@ -342,6 +342,15 @@ TORC_API torc_tensor *torc_batch_norm_op(torc_site at, torc_tensor *x, torc_tens
                                          torc_tensor *bias, torc_tensor *running_mean,
                                          torc_tensor *running_var, bool training, double momentum,
                                          double eps);
+/* The same with the statistics of the global batch: in training mean, variance and the gradient of
+ * x are those of all ranks' x together, of however many samples each, none included; the gradients
+ * of weight and bias are this rank's part of the sum. Every rank must call it, and torc_backward()
+ * on a loss behind it; else the others wait until TORC_TIMEOUT. Three small messages a step, two
+ * forward and one backward. */
+TORC_API torc_tensor *torc_sync_batch_norm_op(torc_site at, torc_tensor *x, torc_tensor *weight,
+                                              torc_tensor *bias, torc_tensor *running_mean,
+                                              torc_tensor *running_var, bool training,
+                                              double momentum, double eps);
 /* table [V, D], index [...] i64 -> [..., D]. */
 TORC_API torc_tensor *torc_embedding_op(torc_site at, torc_tensor *table, torc_tensor *index);
 /* Zeroes each element with probability p and scales the rest by 1 / (1 - p); the mask is
@@ -408,6 +417,11 @@ TORC_API torc_module *torc_gelu_layer(torc_site at);
 TORC_API torc_module *torc_gelu_tanh_layer(torc_site at);
 TORC_API torc_module *torc_layer_norm(torc_site at, int64_t width, torc_norm_options o);
 TORC_API torc_module *torc_batch_norm2d(torc_site at, int64_t channels, torc_norm_options o);
+/* Every batch norm of the tree takes the statistics of the global batch from now on
+ * (torc_sync_batch_norm_op), so that small shares normalise as the whole batch would; as PyTorch's
+ * SyncBatchNorm.convert_sync_batchnorm. Before or after torc_ddp(), on every rank; names and values
+ * stay as they are. Returns net. */
+TORC_API torc_module *torc_convert_sync_batch_norm(torc_site at, torc_module *net);
 TORC_API torc_module *torc_embedding(torc_site at, int64_t count, int64_t width);
 TORC_API torc_module *torc_dropout(torc_site at, double p);
 TORC_API torc_module *torc_sequential(
@@ -471,7 +485,15 @@ TORC_API void torc_init_constant(torc_site at, torc_tensor *t, double value);
 typedef struct torc_ddp_options {
     int _;
     size_t bucket_bytes;       /* the largest bucket; the usual value suits the device */
-    size_t first_bucket_bytes; /* the first is small, so that the wire is busy early */
+    size_t first_bucket_bytes; /* the first is small, so that the others are busy early */
+    /* The global batch is cut into so many micro-shards, whatever the number of ranks (up to as
+     * many): each is a batch of its own from the loader, gradients are added in one order over the
+     * shards, dropout belongs to the shard. Any number of ranks, hosts and threads then gives the
+     * same weights to the bit. A loop runs once a shard; steps are torc_steps(). */
+    int virtual_ranks;
+    torc_dtype compress; /* TORC_BF16: what hosts send each other; sums stay in float32 */
+    int verify_every; /* every so many steps compares the replicas; a difference ends the job with
+                         the rank and the first tensor that differ */
 } torc_ddp_options;
 
 /* Makes `net` one replica of many: checks that all ranks built the same network, copies rank 0's
@@ -486,8 +508,10 @@ TORC_API torc_scope torc_no_sync_enter(torc_site at, torc_module *net);
 typedef struct torc_ddp_stats {
     int64_t steps; /* synchronised backward calls */
     int buckets;
-    double wait_seconds; /* time in which this rank only waited for gradients to arrive */
-    double bytes;        /* of gradients handed to the collective */
+    double backward_seconds;   /* from the start of backward to its last op */
+    double overlapped_seconds; /* of these, spent on adding and sending gradients */
+    double wait_seconds;       /* after the last op: communication that nothing covers */
+    double bytes;              /* of gradients that were summed */
 } torc_ddp_stats;
 TORC_API torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net);
 /* Do all ranks hold the same parameters and float buffers, to the bit? Every rank must call it; all
@@ -518,8 +542,12 @@ TORC_API torc_optimizer *torc_adam(torc_site at, torc_module *net,
 TORC_API torc_optimizer *torc_adamw(torc_site at, torc_module *net,
                                     torc_adam_options o);   /* Loshchilov & Hutter 2019 */
 TORC_API void torc_step(torc_site at, torc_optimizer *opt); /* updates, then clears the gradients */
+/* Updates made so far: with virtual ranks fewer than calls of torc_step(), which waits for the last
+ * micro-shard. */
+TORC_API int64_t torc_steps(torc_site at, torc_optimizer *opt);
 /* Scales all gradients so that their joint 2-norm is at most max_norm; returns the norm before.
- * Between backward and step. */
+ * Between backward and step. With virtual ranks it does nothing, and returns 0, until the last
+ * micro-shard has come. */
 TORC_API double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm);
 TORC_API float torc_lr(torc_optimizer *opt);
 TORC_API void torc_set_lr(torc_site at, torc_optimizer *opt, float lr);
@@ -590,7 +618,7 @@ typedef struct torc_loader_options {
 typedef struct torc_batch {
     torc_tensor *x, *y;  /* this rank's share [n, ...]: n may be 0 in a last batch; y may be NULL */
     int64_t size;        /* n */
-    int64_t global_size; /* over all ranks */
+    int64_t global_size; /* over all ranks (and, with virtual ranks, all their micro-shards) */
     int64_t index;       /* of the batch within its epoch */
     int64_t epoch;
 } torc_batch;

@@ -124,6 +124,7 @@
     torc_avg_pool2d_op(TORC_HERE, x, kernel, TORC_OPTIONS_(torc_pool_options, __VA_ARGS__))
 #define torc_layer_norm_op(...) torc_layer_norm_op(TORC_HERE, __VA_ARGS__)
 #define torc_batch_norm_op(...) torc_batch_norm_op(TORC_HERE, __VA_ARGS__)
+#define torc_sync_batch_norm_op(...) torc_sync_batch_norm_op(TORC_HERE, __VA_ARGS__)
 #define torc_embedding_op(...) torc_embedding_op(TORC_HERE, __VA_ARGS__)
 #define torc_dropout_op(...) torc_dropout_op(TORC_HERE, __VA_ARGS__)
 #define torc_scaled_dot_product_attention(q, k, v, ...) \
@@ -153,6 +154,7 @@
     torc_layer_norm(TORC_HERE, width, TORC_OPTIONS_(torc_norm_options, __VA_ARGS__))
 #define torc_batch_norm2d(channels, ...) \
     torc_batch_norm2d(TORC_HERE, channels, TORC_OPTIONS_(torc_norm_options, __VA_ARGS__))
+#define torc_convert_sync_batch_norm(...) torc_convert_sync_batch_norm(TORC_HERE, __VA_ARGS__)
 #define torc_embedding(...) torc_embedding(TORC_HERE, __VA_ARGS__)
 #define torc_dropout(...) torc_dropout(TORC_HERE, __VA_ARGS__)
 #define torc_sequential(...) \
@@ -183,6 +185,7 @@
 #define torc_adam(net, ...) torc_adam(TORC_HERE, net, TORC_OPTIONS_(torc_adam_options, __VA_ARGS__))
 #define torc_adamw(net, ...) \
     torc_adamw(TORC_HERE, net, TORC_OPTIONS_(torc_adam_options, __VA_ARGS__))
+#define torc_steps(...) torc_steps(TORC_HERE, __VA_ARGS__)
 #define torc_step(...) torc_step(TORC_HERE, __VA_ARGS__)
 #define torc_clip_grad_norm(...) torc_clip_grad_norm(TORC_HERE, __VA_ARGS__)
 #define torc_set_lr(...) torc_set_lr(TORC_HERE, __VA_ARGS__)

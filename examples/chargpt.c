@@ -170,7 +170,7 @@ int main(int argc, char **argv)
     torc_dataset *text = torc_text(data, .context = context, .to = 0.9);
     torc_dataset *rest = torc_text(data, .context = context, .stride = context, .from = 0.9);
     torc_module *net = gpt_new(torc_text_vocabulary(text), layers, heads, width, context);
-    net = torc_ddp(net); /* the single line */
+    net = torc_ddp(net, .virtual_ranks = (int)o.virtual_ranks); /* the single line */
     if (o.load)
         torc_load(net, o.load);
     torc_optimizer *opt = torc_adamw(net, .lr = (float)o.lr, .beta2 = 0.95f, .weight_decay = 0.1f);
@@ -184,7 +184,7 @@ int main(int argc, char **argv)
         torc_tensor *loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
         torc_backward(loss);
         torc_step(opt);
-        meter_end_step(&m, loss);
+        meter_end_step(&m, loss, (long)torc_steps(opt));
         if (seconds > 0 && m.steps == 20)
             m.total = steps_in(seconds, &m);
     }

@@ -74,7 +74,7 @@ int main(int argc, char **argv)
         torc_finalize();
         return 64;
     }
-    net = torc_ddp(net); /* the single line */
+    net = torc_ddp(net, .virtual_ranks = (int)o.virtual_ranks); /* the single line */
     if (o.load)
         torc_load(net, o.load);
 
@@ -91,7 +91,7 @@ int main(int argc, char **argv)
         torc_tensor *loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
         torc_backward(loss);
         torc_step(opt);
-        meter_end_step(&m, loss);
+        meter_end_step(&m, loss, (long)torc_steps(opt));
     }
 
     double right = accuracy(net, test);

@@ -247,6 +247,31 @@ TEST(channel_norm_and_gradients)
         }
 }
 
+/* The halves of channel_norm_grad give its bits again; with twice the sums of twice the elements,
+ * which are the same means, still. */
+TEST(gradients_from_sums)
+{
+    EACH_LEVEL(k)
+    for (int way = 0; way < 4; way++) {
+        torc_dtype dtype = way & 1 ? TORC_F64 : TORC_F32;
+        channels z = random_channels(dtype, 6, 5, 4, 3, way & 2);
+        check_channels(k, &z, false, true, dtype == TORC_F64 ? 1e-12 : 2e-6);
+        tensor *dx = image(dtype, 6, 5, 4, 3, way & 2), *dw = made(dtype, SHAPE(5));
+        tensor *db = made(dtype, SHAPE(5)), *own = made(TORC_F64, SHAPE(2, 5));
+        tensor *all = made(TORC_F64, SHAPE(2, 5));
+        k->channel_sums(own, z.g, z.x, z.mean);
+        for (int64_t i = 0; i < 10; i++)
+            set_value(all, i, 2 * value_at(own, i));
+        k->channel_norm_grad_from((sink){dx, false}, (sink){dw, false}, (sink){db, false}, z.g, z.x,
+                                  z.mean, z.var, z.w, EPS, own, all, 2 * 6 * z.places);
+        CHECK(!memcmp(tensor_data(dx), tensor_data(z.dx), 360 * tensor_item_size(dx)));
+        CHECK(!memcmp(tensor_data(dw), tensor_data(z.dw), 5 * tensor_item_size(dw)));
+        CHECK(!memcmp(tensor_data(db), tensor_data(z.db), 5 * tensor_item_size(db)));
+        k->channel_sums(own, NULL, z.x, z.mean); /* sum (x - mean)^2 = n var */
+        CHECK_NEAR(value_at(own, 7) / 72, value_at(z.var, 2), 1e-6);
+    }
+}
+
 TEST(an_empty_batch_has_no_gradient)
 {
     EACH_LEVEL(k)

@@ -222,8 +222,9 @@ typedef struct recorder {
     double weight;
 } recorder;
 
-static void on_begin(tape_hook *h, double weight)
+static void on_begin(tape_hook *h, torc_site at, double weight)
 {
+    (void)at;
     ((recorder *)h)->weight = weight;
 }
 

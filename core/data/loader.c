@@ -6,10 +6,20 @@
  *     caller                | trains on 0  | trains on 1 | ...
  *
  * A position is the number of batches since epoch 0: all that must be kept to go on where one was.
+ *
+ * Words
+ *   turn    what one call hands out: usually this rank's share of a batch
+ *   shard   with virtual ranks a batch is cut into shards, whatever the number of ranks, and a rank
+ *           has several of them: a turn each. Where others have one more, the first turn is empty,
+ *           so that every rank takes as many turns, and its last shard comes in the last.
+ *
+ *     5 shards on 2 ranks    rank 0   -  0  1
+ *                            rank 1   2  3  4        3 turns a batch
  */
 #include "core/data/dataset.h"
 #include "core/data/sampler.h"
 #include "core/kernels.h"
+#include "core/rng.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -19,7 +29,8 @@
 typedef struct slot {
     char *x, *y;
     int64_t *index;
-    int64_t position, size, global_size;
+    int64_t size, global_size;
+    int shard;
     bool full;
 } slot;
 
@@ -28,9 +39,12 @@ struct torc_loader {
     sampler order;
     torc_loader_options how;
     int rank, ranks;      /* as they were at the start: the slots are as large as the share was */
-    int64_t position;     /* the batch handed out next */
+    int shards;           /* of a batch; 0: one share a rank */
+    int first, end;       /* of the shards: this rank's */
+    int turns;            /* that a batch takes */
+    int64_t turn;         /* handed out next, counted from epoch 0 */
     bool ended;           /* an epoch's end was told, or none has begun: the next call begins one */
-    int64_t next_to_fill; /* the thread's own position */
+    int64_t next_to_fill; /* the thread's own turn */
     slot slots[SLOTS];
     pthread_t thread;
     pthread_mutex_t lock;
@@ -43,15 +57,32 @@ static torc_loader *all;
 
 /* ---- the thread ---- */
 
-static void fill(const torc_loader *l, slot *s, int64_t position)
+/* The shard of a turn, or -1 for an empty one. */
+static int shard_of(const torc_loader *l, int64_t turn)
 {
-    int64_t batches = sampler_batches(&l->order), k = position % batches;
-    int64_t first, end, global = sampler_batch_size(&l->order, k);
-    sampler_share(global, l->rank, l->ranks, &first, &end);
+    int shard = l->end - l->turns + (int)(turn % l->turns);
+    return shard < l->first ? -1 : shard;
+}
+
+static void share_of(const torc_loader *l, int64_t global, int shard, int64_t *first, int64_t *end)
+{
+    if (!l->shards)
+        sampler_share(global, l->rank, l->ranks, first, end);
+    else if (shard >= 0)
+        sampler_share(global, shard, l->shards, first, end);
+    else
+        *first = *end = 0;
+}
+
+static void fill(const torc_loader *l, slot *s, int64_t turn)
+{
+    int64_t batches = sampler_batches(&l->order), position = turn / l->turns;
+    int64_t first, end, k = position % batches, global = sampler_batch_size(&l->order, k);
+    s->shard = l->shards ? shard_of(l, turn) : -1;
+    share_of(l, global, s->shard, &first, &end);
     for (int64_t i = first; i < end; i++)
         s->index[i - first] = sampler_at(&l->order, position / batches, k * l->order.batch + i);
     l->data->read(l->data, s->index, end - first, s->x, s->y);
-    s->position = position;
     s->size = end - first;
     s->global_size = global;
 }
@@ -61,14 +92,14 @@ static void *prepare(void *loader)
     torc_loader *l = loader;
     pthread_mutex_lock(&l->lock);
     while (!l->leaving) {
-        int64_t position = l->next_to_fill;
-        slot *s = &l->slots[position % SLOTS];
+        int64_t turn = l->next_to_fill;
+        slot *s = &l->slots[turn % SLOTS];
         if (s->full) {
             pthread_cond_wait(&l->changed, &l->lock);
             continue;
         }
         pthread_mutex_unlock(&l->lock);
-        fill(l, s, position);
+        fill(l, s, turn);
         pthread_mutex_lock(&l->lock);
         s->full = true;
         l->next_to_fill++;
@@ -96,25 +127,65 @@ static void check_options(torc_site at, const char *op, const torc_dataset *d,
                (long long)o.batch_size, (long long)d->size);
 }
 
-torc_loader *torc_loader_new(torc_site at, torc_dataset *data, torc_loader_options o)
+static void start_thread(torc_site at, torc_loader *l, int64_t position)
 {
-    check_options(at, __func__, data, o);
-    torc_loader *l = base_alloc(1, sizeof *l);
-    *l = (torc_loader){.data = data, .how = o, .ended = true};
-    l->order = (sampler){data->size, o.batch_size, o.shuffle, o.drop_last, o.seed};
-    l->position = l->next_to_fill = o.epoch * sampler_batches(&l->order);
-    l->rank = o.whole ? 0 : base_world()->rank;
-    l->ranks = o.whole ? 1 : base_world()->size;
-    int64_t most = min_i64(o.batch_size, data->size) / l->ranks + 1;
+    l->turn = l->next_to_fill = position * l->turns;
+    l->ended = true;
+    for (int i = 0; i < SLOTS; i++)
+        l->slots[i].full = false;
+    if (pthread_create(&l->thread, NULL, prepare, l) != 0)
+        die_at(at, "torc_loader", "the system gave no thread to prepare batches");
+}
+
+static void stop_thread(torc_loader *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->leaving = true;
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+    pthread_join(l->thread, NULL);
+    l->leaving = false;
+}
+
+/* There are at least as many shards as ranks, so none is larger than a rank's share. */
+static void deal_shards(torc_loader *l, int shards)
+{
+    int place = base_world()->place, ranks = l->ranks;
+    l->shards = shards;
+    l->first = (int)((int64_t)shards * place / ranks);
+    l->end = (int)((int64_t)shards * (place + 1) / ranks);
+    l->turns = shards ? (shards + ranks - 1) / ranks : 1;
+}
+
+static int shards_wanted(const torc_loader *l)
+{
+    return l->how.whole ? 0 : base_world()->virtual_ranks;
+}
+
+static void make_slots(torc_loader *l)
+{
+    const torc_dataset *data = l->data;
+    int64_t most = min_i64(l->how.batch_size, data->size) / l->ranks + 1;
     for (int i = 0; i < SLOTS; i++) {
         l->slots[i].index = base_alloc((size_t)most, sizeof *l->slots[i].index);
         l->slots[i].x = base_alloc((size_t)most, sample_bytes(&data->x));
         l->slots[i].y = data->has_y ? base_alloc((size_t)most, sample_bytes(&data->y)) : NULL;
     }
+}
+
+torc_loader *torc_loader_new(torc_site at, torc_dataset *data, torc_loader_options o)
+{
+    check_options(at, __func__, data, o);
+    torc_loader *l = base_alloc(1, sizeof *l);
+    *l = (torc_loader){.data = data, .how = o};
+    l->order = (sampler){data->size, o.batch_size, o.shuffle, o.drop_last, o.seed};
+    l->rank = o.whole ? 0 : base_world()->rank;
+    l->ranks = o.whole ? 1 : base_world()->size;
+    make_slots(l);
+    deal_shards(l, shards_wanted(l));
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
-    if (pthread_create(&l->thread, NULL, prepare, l) != 0)
-        die_at(at, __func__, "the system gave no thread to prepare batches");
+    start_thread(at, l, o.epoch * sampler_batches(&l->order));
     l->next = all;
     if (all)
         all->prev = l;
@@ -134,19 +205,34 @@ static torc_tensor *as_tensor(const call *c, const sample_part *part, int64_t n,
     return tensor_handle(t);
 }
 
+/* Random numbers drawn from here on are those of the shard in this batch, whoever has it. */
+static void enter_shard(const torc_loader *l, int shard)
+{
+    if (!l->shards)
+        return;
+    base_set_shard(shard);
+    rng_enter((uint64_t)(shard + 2), (uint64_t)(l->turn / l->turns));
+}
+
 bool torc_loader_next(torc_site at, torc_loader *l, torc_batch *batch)
 {
     const call c = {at, __func__};
     if (!l)
         call_die(&c, "expected a loader, found NULL");
     torc_tape_clear(at);
-    int64_t batches = sampler_batches(&l->order);
-    if (l->position % batches == 0 && !l->ended && !l->how.endless) {
+    if (shards_wanted(l) && shards_wanted(l) != l->shards) { /* torc_ddp() came after the loader */
+        stop_thread(l);
+        int64_t position = torc_loader_position(l);
+        deal_shards(l, shards_wanted(l));
+        start_thread(at, l, position);
+    }
+    int64_t turns = sampler_batches(&l->order) * l->turns;
+    if (l->turn % turns == 0 && !l->ended && !l->how.endless) {
         l->ended = true;
         return false;
     }
     l->ended = false;
-    slot *s = &l->slots[l->position % SLOTS];
+    slot *s = &l->slots[l->turn % SLOTS];
     pthread_mutex_lock(&l->lock);
     while (!s->full)
         pthread_cond_wait(&l->changed, &l->lock);
@@ -154,13 +240,14 @@ bool torc_loader_next(torc_site at, torc_loader *l, torc_batch *batch)
     *batch = (torc_batch){.x = as_tensor(&c, &l->data->x, s->size, s->x),
                           .size = s->size,
                           .global_size = s->global_size,
-                          .index = l->position % batches,
-                          .epoch = l->position / batches};
+                          .index = l->turn % turns / l->turns,
+                          .epoch = l->turn / turns};
     if (l->data->has_y)
         batch->y = as_tensor(&c, &l->data->y, s->size, s->y);
+    enter_shard(l, s->shard);
     pthread_mutex_lock(&l->lock);
     s->full = false;
-    l->position++;
+    l->turn++;
     pthread_cond_broadcast(&l->changed);
     pthread_mutex_unlock(&l->lock);
     return true;
@@ -173,17 +260,7 @@ int64_t torc_loader_batches(torc_loader *l)
 
 int64_t torc_loader_position(torc_loader *l)
 {
-    return l->position;
-}
-
-static void stop_thread(torc_loader *l)
-{
-    pthread_mutex_lock(&l->lock);
-    l->leaving = true;
-    pthread_cond_broadcast(&l->changed);
-    pthread_mutex_unlock(&l->lock);
-    pthread_join(l->thread, NULL);
-    l->leaving = false;
+    return l->turn / l->turns;
 }
 
 /* The thread starts anew, so that no slot is half filled for the old position. */
@@ -192,12 +269,7 @@ void torc_loader_seek(torc_site at, torc_loader *l, int64_t position)
     if (position < 0)
         die_at(at, __func__, "expected a position of 0 or more, found %lld", (long long)position);
     stop_thread(l);
-    l->position = l->next_to_fill = position;
-    l->ended = true;
-    for (int i = 0; i < SLOTS; i++)
-        l->slots[i].full = false;
-    if (pthread_create(&l->thread, NULL, prepare, l) != 0)
-        die_at(at, __func__, "the system gave no thread to prepare batches");
+    start_thread(at, l, position);
 }
 
 void torc_loader_free(torc_loader *l)

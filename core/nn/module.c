@@ -219,8 +219,10 @@ torc_tensor *torc_forward(torc_site at, torc_module *net, torc_tensor *x)
 {
     if (!net)
         die_at(at, __func__, "expected a module, found NULL");
-    if (net->hook && tape_recording())
+    if (net->hook && tape_recording()) {
         net->hook->armed = true;
+        net->hook->forward(net->hook);
+    }
     torc_site outer = current_site;
     current_site = at;
     torc_tensor *y = net->forward(net, x);

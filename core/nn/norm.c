@@ -3,13 +3,16 @@
  * normalises; both learn the scale and shift that suit the layer behind.
  */
 #include "core/kernels.h"
-#include "core/nn/module.h"
+#include "core/nn/tree.h"
+
+#include <stdlib.h>
 
 /* The entries, in the order in which PyTorch registers them; the last three are batch norm's. */
 enum { WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, BATCHES };
 
 typedef struct norm {
     double eps, momentum;
+    bool sync; /* batch norm: statistics of the global batch */
 } norm;
 
 static torc_tensor *constant(torc_site at, int64_t width, double value)
@@ -22,7 +25,7 @@ static torc_module *norm_new(torc_site at, const char *op, const char *kind,
 {
     if (width < 1)
         die_at(at, op, "expected a width of 1 or more, found %lld", (long long)width);
-    norm state = {option_or(o.eps, 1e-5f), option_or(o.momentum, 0.1f)};
+    norm state = {option_or(o.eps, 1e-5f), option_or(o.momentum, 0.1f), false};
     if (!(state.eps >= 0) || !(state.momentum >= 0 && state.momentum <= 1))
         die_at(at, op, "expected an eps of 0 or more and a momentum from 0 to 1, found %g and %g",
                state.eps, state.momentum);
@@ -64,12 +67,14 @@ static torc_tensor *batch_norm_forward(torc_module *self, torc_tensor *x)
     const call c = {module_site(), "torc_batch_norm2d"};
     const norm *s = torc_module_state(self);
     bool training = torc_is_training(self);
-    torc_tensor *y =
-        torc_batch_norm_op(c.at, x, module_entry(self, WEIGHT), module_entry(self, BIAS),
-                           module_entry(self, RUNNING_MEAN), module_entry(self, RUNNING_VAR),
-                           training, s->momentum, s->eps);
-    /* A rank's empty share of the last batch moved nothing, so it does not count. */
-    if (training && tensor_numel(tensor_of(&c, x)) > 0)
+    torc_tensor *y = (s->sync ? torc_sync_batch_norm_op : torc_batch_norm_op)(
+        c.at, x, module_entry(self, WEIGHT), module_entry(self, BIAS),
+        module_entry(self, RUNNING_MEAN), module_entry(self, RUNNING_VAR), training, s->momentum,
+        s->eps);
+    /* A rank's empty share of the last batch moved nothing, so it does not count; unless the batch
+     * is everybody's. */
+    bool shared = s->sync && base_world()->size > 1;
+    if (training && (shared || tensor_numel(tensor_of(&c, x)) > 0))
         count_batch(self, &c);
     return y;
 }
@@ -82,4 +87,18 @@ torc_module *torc_batch_norm2d(torc_site at, int64_t channels, torc_norm_options
     torc_tensor *none = torc_zeros(at, (torc_shape){0}, (torc_create_options){.dtype = TORC_I64});
     torc_buffer(at, m, "num_batches_tracked", none);
     return m;
+}
+
+torc_module *torc_convert_sync_batch_norm(torc_site at, torc_module *net)
+{
+    if (!net)
+        die_at(at, __func__, "expected a module, found NULL");
+    if (net->forward == batch_norm_forward) {
+        ((norm *)net->state)->sync = true;
+        free(net->kind);
+        net->kind = base_strdup("SyncBatchNorm"); /* torc_summary() shows it */
+    }
+    for (int i = 0; i < net->child_count; i++)
+        torc_convert_sync_batch_norm(at, net->children[i]);
+    return net;
 }

@@ -1,6 +1,6 @@
 /*
- * tree -- what a module is made of: for the two files that build it (module.c) and read it
- * (names.c). Everybody else takes module.h.
+ * tree -- what a module is made of: for the files that build it (module.c), read it (names.c)
+ * and switch its layers (norm.c). Everybody else takes module.h.
  *
  *     GPT ---- wte (Embedding) ---- weight <---.
  *          |-- h0 (TransformerBlock) ...       | shared: one tensor, two entries

@@ -28,7 +28,7 @@ torc_tensor *torc_dropout_op(torc_site at, torc_tensor *handle, double p, bool t
         return handle;
     tensor *x = tensor_of(&c, torc_contiguous(at, torc_to(at, handle, op_compute_dtype(dtype))));
     dropout_saved s = {.p = p};
-    s.counter = rng_take(tensor_numel(x), &s.key);
+    s.counter = rng_take_own(tensor_numel(x), &s.key);
     tensor *y = tensor_create(&c, x->dtype, x->ndim, x->shape, OWNER_TAPE);
     kernels_here()->dropout((sink){y, false}, x, p, s.key, s.counter);
     dropout_saved *saved = tape_record(&c, dropout_backward, y, 1, &x, sizeof s);

@@ -6,8 +6,21 @@
  *
  * Layer norm takes mean and var over the last dimension, a row each (Ba, Kiros, Hinton 2016); batch
  * norm over all but the channels, a channel each (Ioffe, Szegedy 2015).
+ *
+ * Synchronised, a channel is spread over the ranks, and the sums behind the statistics, and behind
+ * mean(dh) and mean(dh h), are taken over all of them:
+ *
+ *     rank 0   x0 --sum--.              .--sum (x0 - mean)^2--.             .--> y0
+ *     rank 1   x1 --sum---+--> mean ---+---sum (x1 - mean)^2---+--> var ---+---> y1
+ *     rank 2   (nothing) -'             '-------- 0 ----------'             '--> (nothing)
+ *
+ * Two messages where one with sum x and sum x^2 would do: var from their difference would lose the
+ * digits that mean^2 has more than var. With the mean known first, R ranks get what one has.
  */
 #include "core/ops/ops.h"
+#include "core/peers.h"
+
+#include <stdlib.h>
 
 /* A weight or bias of `width` elements, or NULL. */
 static tensor *affine(const call *c, torc_tensor *handle, int64_t width, torc_dtype dtype)
@@ -39,7 +52,8 @@ typedef struct norm_saved {
     tensor *mean, *spread; /* 1 / standard deviation (layer norm), variance (batch norm) */
     bool weight, bias;     /* which of them are inputs */
     double eps;
-    bool batch;
+    bool batch;   /* the statistics came from the batch itself ... */
+    double count; /* ... of so many elements a channel, those of all ranks where synchronised */
 } norm_saved;
 
 static sink weight_sink(node *n)
@@ -102,52 +116,160 @@ static void move_running(tensor *running, const tensor *now, double momentum, do
     kernels_here()->elementwise(EW_mul_scalar, running, 1, in, momentum * correction, 0, true);
 }
 
-/* The batch's own statistics, which also move the running ones; the running variance is the
- * unbiased one. A batch of nothing, as an empty share of the last batch is, has no statistics and
- * moves nothing. */
-static void batch_statistics(tensor *mean, tensor *var, const tensor *x, tensor *running_mean,
-                             tensor *running_var, double momentum)
+static double elements_of_channel(const tensor *x)
 {
-    kernels_here()->channel_stats(mean, var, x);
-    int64_t n = x->shape[1] ? tensor_numel(x) / x->shape[1] : 0;
-    if (n == 0)
-        return;
-    move_running(running_mean, mean, momentum, 1);
-    move_running(running_var, var, momentum, n > 1 ? (double)n / (double)(n - 1) : 1);
+    return x->shape[1] ? (double)(tensor_numel(x) / x->shape[1]) : 0;
 }
 
-torc_tensor *torc_batch_norm_op(torc_site at, torc_tensor *hx, torc_tensor *hw, torc_tensor *hb,
-                                torc_tensor *hmean, torc_tensor *hvar, bool training,
-                                double momentum, double eps)
+/* ---- batch norm: sums over all ranks ---- */
+
+static tensor *channel_sums(const call *c, const tensor *g, const tensor *x, const tensor *mean)
 {
-    const call c = {at, __func__};
-    torc_dtype dtype = op_float(&c, hx)->dtype, compute = op_compute_dtype(dtype);
-    tensor *x = tensor_of(&c, torc_to(at, hx, compute));
-    if (x->ndim != 2 && x->ndim != 4)
-        call_die(&c, "expected [N, C] or [N, C, H, W], found %s", tensor_shape_text(x));
+    tensor *sums = tensor_create(c, TORC_F64, 2, (int64_t[]){2, x->shape[1]}, OWNER_HOUSE);
+    kernels_here()->channel_sums(sums, g, x, mean);
+    return sums;
+}
+
+/* What the ranks' own numbers add up to: a number a rank, such as the elements of a channel, then
+ * the first `n` of `sums`. The caller frees it. */
+static double *sum_over_ranks(const call *c, double number, const tensor *sums, int64_t n)
+{
+    double *values = base_alloc((size_t)n + 1, sizeof *values);
+    values[0] = number;
+    device_current()->to_host(values + 1, tensor_data(sums), (size_t)n * sizeof *values);
+    peers_sum(c->at, c->op, values, n + 1);
+    return values;
+}
+
+/* The statistics of all ranks' x together; returns how many elements of a channel are behind them.
+ * As in the kernel channel_stats: what the rounding of the mean left over corrects the variance. */
+static double sync_statistics(const call *c, tensor *mean, tensor *var, const tensor *x)
+{
     int64_t channels = x->shape[1];
-    tensor *w = affine(&c, hw, channels, compute), *b = affine(&c, hb, channels, compute);
-    tensor *running_mean = affine(&c, hmean, channels, compute);
-    tensor *running_var = affine(&c, hvar, channels, compute);
-    tensor *image = x->ndim == 4 ? op_image(&c, x) : tensor_contiguous(&c, x);
-    if (image != x) { /* backward reads it too: a copy that is an op's result */
-        tensor_drop(image);
-        x = image = tensor_of(&c, torc_contiguous(at, tensor_handle(x)));
-    } else
-        tensor_drop(image);
-    tensor *y = tensor_create_like(&c, x, compute, OWNER_TAPE), *mean = running_mean;
-    tensor *var = running_var;
-    if (training) {
-        mean = tensor_create(&c, compute, 1, &channels, OWNER_TAPE);
-        var = tensor_create(&c, compute, 1, &channels, OWNER_TAPE);
-        batch_statistics(mean, var, x, running_mean, running_var, momentum);
+    tensor *sums = channel_sums(c, NULL, x, NULL);
+    double *all = sum_over_ranks(c, elements_of_channel(x), sums, channels), found = all[0];
+    double count = found > 0 ? found : 1;
+    for (int64_t i = 1; i <= channels; i++)
+        all[i] /= count;
+    tensor_write(c, mean, TORC_F64, all + 1);
+    free(all);
+    tensor_drop(sums);
+
+    sums = channel_sums(c, NULL, x, mean);
+    all = sum_over_ranks(c, 0, sums, 2 * channels);
+    for (int64_t i = 1; i <= channels; i++) {
+        double left = all[i] / count;
+        all[i] = all[channels + i] / count - left * left;
     }
-    eps = eps > 0 ? eps : 1e-5;
-    kernels_here()->channel_norm(y, x, mean, var, w, b, eps);
+    tensor_write(c, var, TORC_F64, all + 1);
+    free(all);
+    tensor_drop(sums);
+    return found;
+}
+
+/* dw and db stay this rank's: they are summed over ranks with all other gradients of parameters. dx
+ * is not, so the sums behind it are taken here. They are linear in the incoming gradient, so that
+ * whatever this rank's loss is weighted with (tape.h: begin) is in them. */
+static void sync_batch_norm_backward(node *n, tensor *grad)
+{
+    const norm_saved *s = n->saved;
+    const call c = {n->made.at, "torc_sync_batch_norm_op (backward)"};
+    tensor *own = channel_sums(&c, grad, n->in[0], s->mean);
+    tensor *all = tensor_create_like(&c, own, TORC_F64, OWNER_HOUSE);
+    double *values = sum_over_ranks(&c, 0, own, tensor_numel(own));
+    tensor_write(&c, all, TORC_F64, values + 1);
+    free(values);
+    kernels_here()->channel_norm_grad_from(tape_sink(n, 0), weight_sink(n), bias_sink(n), grad,
+                                           n->in[0], s->mean, s->spread,
+                                           s->weight ? n->in[1] : NULL, s->eps, own, all, s->count);
+    tensor_drop(own);
+    tensor_drop(all);
+}
+
+/* ---- batch norm: the op ---- */
+
+typedef struct batch_norm {
+    torc_tensor *x, *w, *b, *mean, *var; /* mean and var: the running ones */
+    bool training, sync;
+    double momentum, eps;
+} batch_norm;
+
+/* The batch's own statistics, which also move the running ones; the running variance is the
+ * unbiased one. A batch of nothing, as an empty share of the last batch is, has no statistics and
+ * moves nothing. Returns the elements of a channel. */
+static double batch_statistics(const call *c, tensor *mean, tensor *var, const tensor *x,
+                               tensor *running_mean, tensor *running_var, const batch_norm *o)
+{
+    double n = elements_of_channel(x);
+    if (o->sync)
+        n = sync_statistics(c, mean, var, x);
+    else
+        kernels_here()->channel_stats(mean, var, x);
+    if (n > 0) {
+        move_running(running_mean, mean, o->momentum, 1);
+        move_running(running_var, var, o->momentum, n > 1 ? n / (n - 1) : 1);
+    }
+    return n;
+}
+
+/* x in an order of dimensions that the kernels know; backward reads it too, so a copy is the result
+ * of an op. */
+static tensor *channels_image(const call *c, tensor *x)
+{
+    tensor *image = x->ndim == 4 ? op_image(c, x) : tensor_contiguous(c, x);
+    if (image != x)
+        x = tensor_of(c, torc_contiguous(c->at, tensor_handle(x)));
+    tensor_drop(image);
+    return x;
+}
+
+static torc_tensor *batch_norm_of(const call *c, batch_norm o)
+{
+    torc_dtype dtype = op_float(c, o.x)->dtype, compute = op_compute_dtype(dtype);
+    tensor *x = tensor_of(c, torc_to(c->at, o.x, compute));
+    if (x->ndim != 2 && x->ndim != 4)
+        call_die(c, "expected [N, C] or [N, C, H, W], found %s", tensor_shape_text(x));
+    int64_t channels = x->shape[1];
+    tensor *w = affine(c, o.w, channels, compute), *b = affine(c, o.b, channels, compute);
+    tensor *mean = affine(c, o.mean, channels, compute);
+    tensor *var = affine(c, o.var, channels, compute);
+    x = channels_image(c, x);
+    norm_saved save = {.weight = w, .bias = b, .eps = o.eps > 0 ? o.eps : 1e-5};
+    if (o.training) {
+        tensor *running_mean = mean, *running_var = var;
+        mean = tensor_create(c, compute, 1, &channels, OWNER_TAPE);
+        var = tensor_create(c, compute, 1, &channels, OWNER_TAPE);
+        save.count = batch_statistics(c, mean, var, x, running_mean, running_var, &o);
+    }
+    save.mean = mean, save.spread = var, save.batch = o.training;
+    tensor *y = tensor_create_like(c, x, compute, OWNER_TAPE);
+    kernels_here()->channel_norm(y, x, mean, var, w, b, save.eps);
     tensor *in[3];
     int inputs = inputs_of(in, x, w, b);
-    norm_saved *saved = tape_record(&c, batch_norm_backward, y, inputs, in, sizeof *saved);
-    if (saved)
-        *saved = (norm_saved){mean, var, w, b, eps, training};
-    return torc_to(at, tensor_handle(y), dtype);
+    norm_saved *saved = tape_record(c, o.sync ? sync_batch_norm_backward : batch_norm_backward, y,
+                                    inputs, in, sizeof *saved);
+    if (saved) {
+        *saved = save;
+        y->maker->collective = o.sync;
+    }
+    return torc_to(c->at, tensor_handle(y), dtype);
+}
+
+torc_tensor *torc_batch_norm_op(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *b,
+                                torc_tensor *mean, torc_tensor *var, bool training, double momentum,
+                                double eps)
+{
+    return batch_norm_of(&(call){at, __func__},
+                         (batch_norm){x, w, b, mean, var, training, false, momentum, eps});
+}
+
+/* With given statistics, and alone, nothing depends on another rank: it is batch norm, to the bit.
+ */
+torc_tensor *torc_sync_batch_norm_op(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *b,
+                                     torc_tensor *mean, torc_tensor *var, bool training,
+                                     double momentum, double eps)
+{
+    bool sync = training && base_world()->size > 1;
+    return batch_norm_of(&(call){at, __func__},
+                         (batch_norm){x, w, b, mean, var, training, sync, momentum, eps});
 }

@@ -15,6 +15,8 @@ double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm)
     const call c = {at, __func__};
     if (!(max_norm >= 0))
         call_die(&c, "expected a max_norm of 0 or more, found %g", max_norm);
+    if (net && optimizer_must_wait(net))
+        return 0;
     int64_t n;
     stretch *s = optimizer_gradients(&c, net, &n);
     double norm = sqrt(kernels_here()->sum_squares(s, n));

@@ -150,6 +150,30 @@ static int64_t list_stretches(torc_optimizer *o, const call *c)
     return n;
 }
 
+/* Is this the gradient of a part of the batch, of which the rest is still to come? */
+static bool is_partial(const tensor *p)
+{
+    return p->hook && p->hook->partial;
+}
+
+static bool must_wait(const torc_optimizer *o)
+{
+    bool partial = false;
+    for (int64_t i = 0; i < o->count; i++)
+        partial = partial || is_partial(o->parameters[i]);
+    return partial;
+}
+
+bool optimizer_must_wait(torc_module *net)
+{
+    int64_t items;
+    const module_item *item = module_items(net, &items);
+    bool partial = false;
+    for (int64_t i = 0; i < torc_parameter_count(net); i++)
+        partial = partial || is_partial(item[i].t);
+    return partial;
+}
+
 static _Noreturn void die_of_no_gradient(const call *c)
 {
     call_die(c, "no parameter has a gradient: torc_backward() comes first");
@@ -170,14 +194,24 @@ void torc_step(torc_site at, torc_optimizer *o)
     const call c = {at, __func__};
     if (!o)
         call_die(&c, "expected an optimizer, found NULL");
+    if (must_wait(o))
+        return;
     int64_t n = list_stretches(o, &c);
     if (n == 0)
         die_of_no_gradient(&c);
     update_runs(o, n);
+    o->updates++;
     /* Cleared, but nothing is written: the next backward overwrites. */
     for (int64_t i = 0; i < o->count; i++)
         if (o->parameters[i]->grad)
             o->parameters[i]->grad->zero_pending = true;
+}
+
+int64_t torc_steps(torc_site at, torc_optimizer *o)
+{
+    if (!o)
+        die_at(at, __func__, "expected an optimizer, found NULL");
+    return o->updates;
 }
 
 stretch *optimizer_gradients(const call *c, torc_module *net, int64_t *count)

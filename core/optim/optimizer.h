@@ -25,6 +25,7 @@ struct torc_optimizer {
     float lr;
     int64_t count;
     tensor **parameters; /* each with a reference of ours, so that it is there to be asked about */
+    int64_t updates;     /* calls of torc_step() that changed something */
     int64_t *steps;      /* in which each took part */
     int64_t *offset;     /* of each in m and v, in elements */
     storage *m, *v;      /* NULL where the rule has no such state */
@@ -42,6 +43,9 @@ void optimizer_check(const call *c, const char *name, float value, float low, fl
 /* The gradients of net that exist, as stretches (only .g and .n), for the caller to free(). Dies
  * where there is none: backward was not called. */
 stretch *optimizer_gradients(const call *c, torc_module *net, int64_t *count);
+
+/* Are the gradients of net those of a part of the batch (tape_hook.partial)? */
+bool optimizer_must_wait(torc_module *net);
 
 /* Frees every optimizer that is left. */
 void optimizer_free_all(void);

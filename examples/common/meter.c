@@ -67,10 +67,14 @@ static void show(meter *m)
             terminal && !last ? "   " : "\n");
 }
 
-void meter_end_step(meter *m, torc_tensor *loss)
+void meter_end_step(meter *m, torc_tensor *loss, long steps)
 {
     double value = torc_item(loss);
-    note(m, torc_seconds() - m->step_started, value);
+    m->in_step += torc_seconds() - m->step_started;
+    if (steps == m->steps)
+        return;
+    note(m, m->in_step, value);
+    m->in_step = 0;
     if (m->steps == 1)
         m->first_step = torc_seconds_since_launch();
     show(m);

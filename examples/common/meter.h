@@ -12,7 +12,7 @@ typedef struct meter {
     long steps, total, warmup; /* done, expected (0: unknown), left out of the timing */
     long per_step;             /* samples, or tokens, of a step over all ranks */
     const char *unit;
-    double started, step_started, shown, first_step;
+    double started, step_started, in_step, shown, first_step; /* in_step: of calls before */
     double *times, *losses;
     long room;
 } meter;
@@ -20,8 +20,9 @@ typedef struct meter {
 /* unit: "samples" or "tokens". */
 meter meter_new(long total, long warmup, long per_step, const char *unit);
 void meter_start_step(meter *m);
-/* Reads the loss, which ends the step, and shows the progress. */
-void meter_end_step(meter *m, torc_tensor *loss);
+/* Reads the loss, and shows the progress. steps: updates so far; with virtual ranks several calls
+ * make one. */
+void meter_end_step(meter *m, torc_tensor *loss, long steps);
 /* The median of the steps after the warm-up, in seconds. */
 double meter_step_seconds(const meter *m);
 double meter_peak_megabytes(void); /* of the largest rank; every rank must call it */

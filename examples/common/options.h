@@ -21,7 +21,7 @@ typedef struct option {
 
 /* What every example understands. */
 typedef struct common_options {
-    long epochs, steps, warmup, batch, seed;
+    long epochs, steps, warmup, batch, seed, virtual_ranks;
     double lr;
     const char *save, *load, *json;
 } common_options;
@@ -33,6 +33,8 @@ typedef struct common_options {
         {"batch", OPTION_INT, &(c).batch, "samples of a step, over all ranks"}, \
         {"lr", OPTION_NUMBER, &(c).lr, "learning rate"}, \
         {"seed", OPTION_INT, &(c).seed, "of initialisation and shuffling"}, \
+        {"virtual-ranks", OPTION_INT, &(c).virtual_ranks, \
+         "the same weights on any number of ranks up to this"}, \
         {"save", OPTION_TEXT, &(c).save, "write the weights to this file at the end"}, \
         {"load", OPTION_TEXT, &(c).load, "start from the weights in this file"}, \
     { \

@@ -18,7 +18,8 @@
  *                     summed apart and added in order
  *     channels first  planes of H W numbers, N for each channel; one channel is one thread's
  *
- * Either way the same bits come out on any number of threads.
+ * Either way the same bits come out on any number of threads. Sums leave this file, and come back
+ * added up over processes, as [2, C] doubles: plain, then crossed.
  */
 #ifndef T
 #include "core/cpu/scratch.h"
@@ -100,6 +101,32 @@ void SIMD(cpu_channel_norm_grad)(sink dx, sink dw, sink db, const tensor *g, con
     else
         channel_norm_grad_f32(dx, dw, db, tensor_data(g), tensor_data(x), tensor_data(mean),
                               tensor_data(var), data_or_null(w), eps, batch, &i);
+}
+
+void SIMD(cpu_channel_sums)(tensor *sums, const tensor *g, const tensor *x, const tensor *mean)
+{
+    image i = image_of(x);
+    const double *found =
+        x->dtype == TORC_F64
+            ? sums_about_f64(data_or_null(g), tensor_data(x), data_or_null(mean), &i)
+            : sums_about_f32(data_or_null(g), tensor_data(x), data_or_null(mean), &i);
+    memcpy(tensor_data(sums), found, (size_t)(2 * i.channels) * sizeof *found);
+}
+
+void SIMD(cpu_channel_norm_grad_from)(sink dx, sink dw, sink db, const tensor *g, const tensor *x,
+                                      const tensor *mean, const tensor *var, const tensor *w,
+                                      double eps, const tensor *own, const tensor *all,
+                                      double count)
+{
+    image i = image_of(x);
+    if (x->dtype == TORC_F64)
+        grad_from_f64(dx, dw, db, tensor_data(g), tensor_data(x), tensor_data(mean),
+                      tensor_data(var), data_or_null(w), eps, tensor_data(own), tensor_data(all),
+                      count, &i);
+    else
+        grad_from_f32(dx, dw, db, tensor_data(g), tensor_data(x), tensor_data(mean),
+                      tensor_data(var), data_or_null(w), eps, tensor_data(own), tensor_data(all),
+                      count, &i);
 }
 
 #else
@@ -191,18 +218,27 @@ static void F(sum)(const F(operands) * o, const image *i, double *sums)
     (i->channels_last ? F(sum_channels_last) : F(sum_channels_first))(o, i, sums);
 }
 
+/* sum(g) and sum(g (x - mean)), in the scratch; x - mean for g where that is NULL, 0 for mean. */
+static const double *F(sums_about)(const T *g, const T *x, const T *mean, const image *i)
+{
+    int64_t channels = i->channels;
+    size_t bytes = (size_t)(2 * channels) * sizeof(double);
+    double *sums = sums_for(i), *zero = scratch(SCRATCH_OTHER, bytes), *about = zero + channels;
+    memset(zero, 0, bytes);
+    for (int64_t c = 0; mean && c < channels; c++)
+        about[c] = mean[c];
+    F(sum)(&(F(operands)){g ? g : x, x, g ? zero : about, about}, i, sums);
+    return sums;
+}
+
 static void F(channel_stats)(T *mean, T *var, const T *x, const image *i)
 {
     int64_t channels = i->channels;
-    double *sums = sums_for(i), *shift = scratch(SCRATCH_OTHER, (size_t)channels * sizeof *shift);
     double count = (double)max_i64(i->images * i->places, 1);
-    memset(shift, 0, (size_t)channels * sizeof *shift);
-    F(sum)(&(F(operands)){x, x, shift, shift}, i, sums);
-    for (int64_t c = 0; c < channels; c++) {
+    const double *sums = F(sums_about)(NULL, x, NULL, i);
+    for (int64_t c = 0; c < channels; c++)
         mean[c] = (T)(sums[c] / count);
-        shift[c] = mean[c];
-    }
-    F(sum)(&(F(operands)){x, x, shift, shift}, i, sums);
+    sums = F(sums_about)(NULL, x, mean, i);
     for (int64_t c = 0; c < channels; c++) {
         double left = sums[c] / count;
         var[c] = (T)(sums[channels + c] / count - left * left);
@@ -261,28 +297,33 @@ static void F(give)(sink out, const double *sums, const T *var, double eps, int6
         to[c] = (T)((out.add ? to[c] : 0) + sums[c] * (var ? 1 / sqrt(var[c] + eps) : 1));
 }
 
-static void F(channel_norm_grad)(sink dx, sink dw, sink db, const T *g, const T *x, const T *mean,
-                                 const T *var, const T *w, double eps, bool batch, const image *i)
+/* own: the sums behind dw and db. all: those behind mean and var, of `count` elements a channel;
+ * NULL where mean and var were given. */
+static void F(grad_from)(sink dx, sink dw, sink db, const T *g, const T *x, const T *mean,
+                         const T *var, const T *w, double eps, const double *own, const double *all,
+                         double count, const image *i)
 {
     int64_t channels = i->channels;
-    double *sums = sums_for(i), *shift = scratch(SCRATCH_OTHER, (size_t)(2 * channels) * 8);
-    double count = (double)max_i64(i->images * i->places, 1);
     T *along_g = F(factors)(i), *along_x = along_g + channels, *constant = along_x + channels;
-    memset(shift, 0, (size_t)channels * sizeof *shift);
-    for (int64_t c = 0; c < channels; c++)
-        shift[channels + c] = mean[c];
-    F(sum)(&(F(operands)){g, x, shift, shift + channels}, i, sums);
-    F(give)(db, sums, NULL, eps, channels);
-    F(give)(dw, sums + channels, var, eps, channels);
+    F(give)(db, own, NULL, eps, channels);
+    F(give)(dw, own + channels, var, eps, channels);
     for (int64_t c = 0; c < channels; c++) {
         double rstd = 1 / sqrt(var[c] + eps), slope = (w ? w[c] : 1) * rstd;
-        double tilt = batch ? -slope * rstd * rstd * sums[channels + c] / count : 0;
+        double tilt = all ? -slope * rstd * rstd * all[channels + c] / count : 0;
         along_g[c] = (T)slope;
         along_x[c] = (T)tilt;
-        constant[c] = (T)(batch ? -slope * sums[c] / count - tilt * mean[c] : 0);
+        constant[c] = (T)(all ? -slope * all[c] / count - tilt * mean[c] : 0);
     }
     if (dx.t)
         F(combine)(tensor_data(dx.t), dx.add, g, x, along_g, along_x, constant, i);
+}
+
+static void F(channel_norm_grad)(sink dx, sink dw, sink db, const T *g, const T *x, const T *mean,
+                                 const T *var, const T *w, double eps, bool batch, const image *i)
+{
+    const double *sums = F(sums_about)(g, x, mean, i);
+    double count = (double)max_i64(i->images * i->places, 1);
+    F(grad_from)(dx, dw, db, g, x, mean, var, w, eps, sums, batch ? sums : NULL, count, i);
 }
 
 #undef T

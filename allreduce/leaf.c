@@ -1,0 +1,155 @@
+/* leaf -- see leaf.h. */
+#include "allreduce/leaf.h"
+
+#include "core/kernels.h"
+
+#include <string.h>
+
+static bool one_a_rank(const reducer *r)
+{
+    return r->how.leaves == 0;
+}
+
+/* ---- the running statistics, packed behind the buckets ---- */
+
+size_t leaf_statistics_bytes(const reducer *r)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < r->how.buffers; i++)
+        bytes += (size_t)tensor_numel(r->how.buffer[i]) * sizeof(float);
+    return bytes;
+}
+
+static float *packed(const reducer *r)
+{
+    return (float *)(team_buffer(r->plan.t, r->plan.t->local, 0) + r->plan.tail_at);
+}
+
+static void pack(const reducer *r, float *to)
+{
+    for (int i = 0; i < r->how.buffers; i++) {
+        int64_t n = tensor_numel(r->how.buffer[i]);
+        memcpy(to, tensor_data(r->how.buffer[i]), (size_t)n * sizeof *to);
+        to += n;
+    }
+}
+
+static void unpack(const reducer *r, const float *from)
+{
+    for (int i = 0; i < r->how.buffers; i++) {
+        int64_t n = tensor_numel(r->how.buffer[i]);
+        memcpy(tensor_data(r->how.buffer[i]), from, (size_t)n * sizeof *from);
+        from += n;
+    }
+}
+
+static int64_t statistics_count(const reducer *r)
+{
+    return (int64_t)(r->plan.tail / sizeof(float));
+}
+
+void leaf_send_statistics(reducer *r)
+{
+    pack(r, packed(r));
+    leaf_merge(r, r->plan.tail_at, statistics_count(r), TORC_F32);
+    reduction_start(&r->statistics, r->plan.t,
+                    (reduction_what){.offset = r->plan.tail_at,
+                                     .count = (size_t)statistics_count(r),
+                                     .dtype = TORC_F32,
+                                     .name = "running statistics",
+                                     .scale = &r->statistics_scale});
+}
+
+void leaf_take_statistics(reducer *r)
+{
+    unpack(r, packed(r));
+}
+
+/* ---- leaves ---- */
+
+/* Every leaf moves the statistics from where they were before the first one: what it makes of them
+ * must not depend on which rank saw the leaf before it. */
+void leaf_forward(reducer *r)
+{
+    if (!r->collecting && !one_a_rank(r))
+        pack(r, r->before);
+    r->collecting = true;
+}
+
+void leaf_begin(reducer *r)
+{
+    const team *t = r->plan.t;
+    r->merges = 0;
+    r->leaf = t->mine.first;
+    r->sends = !r->no_sync;
+    if (one_a_rank(r))
+        return;
+    if (r->no_sync)
+        die_at(r->at, "TORC_NO_SYNC", "cannot be combined with .virtual_ranks, which accumulate");
+    r->leaf = base_shard();
+    if (r->leaf >= 0) {
+        tree_node last = r->stack.nodes ? r->stack.node[r->stack.nodes - 1] : (tree_node){0, 0};
+        int next = r->stack.nodes ? last.first + (1 << last.level) : t->mine.first;
+        if (r->leaf != next)
+            die_at(r->at, "torc_backward",
+                   "with .virtual_ranks there is one backward a batch of torc_loader_next(): "
+                   "expected micro-shard %d, found %d", next, r->leaf);
+        r->merges = tree_push(&r->stack, r->leaf, t->leaves);
+    }
+    r->sends = r->leaf + 1 == t->mine.end;
+    r->hook.partial = !r->sends;
+}
+
+/* Before leaf n joined, its siblings were the last nodes: the newest in the highest buffer. */
+void leaf_merge(const reducer *r, size_t offset, int64_t count, torc_dtype dtype)
+{
+    const team *t = r->plan.t;
+    int16_t steps[] = {0, 1, FOLD_ADD};
+    const fold_order two = {3, steps};
+    void *live = team_buffer(t, t->local, 0) + offset;
+    for (int k = 0; k < r->merges; k++) {
+        int newest = r->stack.nodes - 1 + r->merges - k;
+        void *in[] = {live, team_buffer(t, t->local, newest) + offset};
+        kernels_here()->fold(&two, in, &live, 1, count, dtype, 1);
+    }
+}
+
+static void store(const reducer *r, size_t offset, size_t bytes)
+{
+    const team *t = r->plan.t;
+    memcpy(team_buffer(t, t->local, r->stack.nodes) + offset, team_buffer(t, t->local, 0) + offset,
+           bytes);
+}
+
+static void clear_gradients(const reducer *r)
+{
+    for (int i = 0; i < r->plan.parameters; i++)
+        r->plan.parameter[i]->grad->zero_pending = true;
+}
+
+static void keep_gradients(const reducer *r)
+{
+    for (int i = 0; i < r->plan.parameters; i++)
+        tensor_settle(r->plan.parameter[i]->grad);
+    for (int i = 0; i < r->plan.buckets; i++) {
+        const bucket *b = &r->plan.bucket[i];
+        leaf_merge(r, b->offset, b->count, b->dtype);
+        store(r, b->offset, bucket_bytes(b));
+    }
+    clear_gradients(r);
+}
+
+void leaf_keep(reducer *r)
+{
+    if (one_a_rank(r))
+        return; /* TORC_NO_SYNC: they add up where they are */
+    if (r->leaf < 0) { /* a batch of nothing, so that all ranks make as many calls */
+        clear_gradients(r);
+        return;
+    }
+    keep_gradients(r);
+    pack(r, packed(r));
+    leaf_merge(r, r->plan.tail_at, statistics_count(r), TORC_F32);
+    store(r, r->plan.tail_at, r->plan.tail);
+    unpack(r, r->before);
+}
