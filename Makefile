@@ -32,7 +32,8 @@ flags := -std=gnu11 $(CFLAGS) -fno-math-errno -fno-trapping-math -fopenmp -fPIC 
 core_sources    := $(wildcard core/*.c core/ops/*.c core/cpu/*.c core/nn/*.c core/optim/*.c core/data/*.c core/io/*.c)
 simd_sources    := $(wildcard core/cpu/simd/*.c)
 comm_sources    := $(wildcard comm/*.c)
-reduce_sources  := $(filter-out allreduce/bench.c,$(wildcard allreduce/*.c))
+bench_sources   := $(wildcard allreduce/bench*.c)
+reduce_sources  := $(filter-out $(bench_sources),$(wildcard allreduce/*.c))
 library_sources := $(core_sources) $(comm_sources) $(reduce_sources)
 simd_levels     := v2 v3 v4
 library_objects := $(library_sources:%.c=$(BUILD)/obj/%.o) \
@@ -43,11 +44,11 @@ examples := $(patsubst examples/%.c,$(BUILD)/bin/%,$(wildcard examples/*.c))
 test_support := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/test_%,$(wildcard tests/*.c)))
 tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(wildcard tests/test_*.c))
 
-.PHONY: all lib test check-includes fuzz bench-peer install uninstall clean help
+.PHONY: all lib test check-includes fuzz bench-peer bench-allreduce bench-step install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: lib $(if $(wildcard launcher/*.c),$(BUILD)/bin/torcrun) $(examples) check-includes
+all: lib $(BUILD)/bin/torcrun $(if $(bench_sources),$(BUILD)/bin/torc-allreduce-bench) $(examples) check-includes
 lib: $(BUILD)/lib/libtorc.so $(BUILD)/lib/libtorc.a
 
 # ---- packages: a missing one is a line at the start, not an error in the middle ----
@@ -64,6 +65,9 @@ $(BUILD)/packages: scripts/packages
 # ---- objects ----
 
 $(BUILD)/obj/comm/%.o: comm/%.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(CC) $(flags) $(mpi_flags) -c $< -o $@
+$(BUILD)/obj/allreduce/bench%.o: allreduce/bench%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	$(CC) $(flags) $(mpi_flags) -c $< -o $@
 $(BUILD)/obj/examples/%.o: examples/%.c | $(BUILD)/packages
@@ -100,10 +104,15 @@ $(BUILD)/lib/libtorc.a: $(library_objects)
 $(BUILD)/bin/torcrun: $(launcher_objects)
 	@mkdir -p $(@D)
 	$(CC) $(sanitize) -o $@ $^ -lm
+# Sees the house from the inside, and MPI beside it.
+$(BUILD)/bin/torc-allreduce-bench: $(bench_sources:%.c=$(BUILD)/obj/%.o) $(library_objects)
+	@mkdir -p $(@D)
+	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs)
 $(BUILD)/bin/%: $(BUILD)/obj/examples/%.o $(example_objects) $(BUILD)/lib/libtorc.so
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $< $(example_objects) -L$(BUILD)/lib -ltorc -Wl,-rpath,'$$ORIGIN/../lib' \
 	    -ljansson -lm
+$(BUILD)/test/test_bench: $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out allreduce/bench.c,$(bench_sources)))
 $(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
@@ -127,12 +136,16 @@ fuzz:
 
 bench-peer: all
 	scripts/bench_peer.sh
+bench-allreduce: all
+	BUILD=$(BUILD) scripts/bench_allreduce.sh
+bench-step: all
+	BUILD=$(BUILD) scripts/bench_allreduce.sh --step
 
 # ---- install ----
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
-	install $(BUILD)/bin/torcrun $(DESTDIR)$(PREFIX)/bin
+	install $(BUILD)/bin/torcrun $(BUILD)/bin/torc-allreduce-bench $(DESTDIR)$(PREFIX)/bin
 	install $(BUILD)/lib/libtorc.so $(DESTDIR)$(PREFIX)/lib
 	install -m 644 $(BUILD)/lib/libtorc.a $(DESTDIR)$(PREFIX)/lib
 	install -m 644 core/torc.h core/torc_sites.h $(DESTDIR)$(PREFIX)/include
@@ -140,7 +153,7 @@ install: all
 	    '$(PREFIX)' "$$(sed -n 's/#define TORC_VERSION "\(.*\)"/\1/p' core/torc.h)" '$(libs)' \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/torc.pc
 uninstall:
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/torcrun lib/libtorc.so lib/libtorc.a include/torc.h include/torc_sites.h lib/pkgconfig/torc.pc)
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/torcrun bin/torc-allreduce-bench lib/libtorc.so lib/libtorc.a include/torc.h include/torc_sites.h lib/pkgconfig/torc.pc)
 
 clean:
 	rm -rf $(BUILD)
@@ -151,6 +164,8 @@ help:
 	@echo 'make SAN=address test     the same under a sanitizer (address, undefined, thread), into build/SAN'
 	@echo 'make fuzz                 60 seconds of fuzzing for each file reader (needs clang)'
 	@echo 'make bench-peer           the workloads side by side with PyTorch (PYTHON= leads to it)'
+	@echo 'make bench-allreduce      sums over ranks against Open MPI, and gloo where PYTHON= has a PyTorch'
+	@echo 'make bench-step           a training step with synchronised gradients against one without'
 	@echo 'make install PREFIX= DESTDIR=    torcrun, the library, torc.h, torc.pc'
 	@echo 'make uninstall, make clean, make check-includes'
 

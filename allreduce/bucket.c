@@ -92,7 +92,7 @@ torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *orde
     p->bucket = NULL;
     p->buckets = 0;
     size_t all = assign(p, first_bytes, bytes);
-    torc_status s = team_open(c, all, leaves, &p->t);
+    torc_status s = team_open(c, all, leaves, p->spare, &p->t);
     if (s != TORC_OK)
         return s;
     p->memory = storage_wrap(team_buffer(p->t, p->t->local, 0), all, close_team, p->t);

@@ -33,12 +33,13 @@ typedef struct bucket_plan {
     int parameters, buckets;
     tensor **parameter; /* that require a gradient, in order of registration; owned by the module */
     const char **name;
-    int *order;      /* order[place] = number of a parameter */
-    int *bucket_of;  /* by number of a parameter */
-    size_t *offset;  /* of its gradient, in bytes from the start of the buffer */
+    int *order;     /* order[place] = number of a parameter */
+    int *bucket_of; /* by number of a parameter */
+    size_t *offset; /* of its gradient, in bytes from the start of the buffer */
     bucket *bucket;
-    size_t tail;     /* bytes to leave behind the last bucket, set by the caller */
-    size_t tail_at;  /* where they are */
+    int spare;      /* buffers more for the caller, set by it (team.h) */
+    size_t tail;    /* bytes to leave behind the last bucket, set by the caller */
+    size_t tail_at; /* where they are */
     team *t;
     storage *memory; /* the team's buffer; the team goes with it */
 } bucket_plan;

@@ -7,6 +7,7 @@
  */
 #include "allreduce/job.h"
 #include "allreduce/reducer.h"
+#include "allreduce/shard.h"
 #include "core/nn/module.h"
 
 #include <stdio.h>
@@ -136,15 +137,14 @@ static bucket_plan plan_of(torc_site at, torc_module *net)
     return plan;
 }
 
-/* The float buffers of net, to be averaged. */
-static tensor **float_buffers(torc_module *net, int *n)
+static tensor **buffers_of(torc_module *net, int *n)
 {
     int64_t count;
     const module_item *items = module_items(net, &count);
     tensor **buffer = base_alloc((size_t)count, sizeof *buffer);
     *n = 0;
     for (int64_t i = 0; i < count; i++)
-        if (items[i].buffer && items[i].t->dtype == TORC_F32)
+        if (items[i].buffer)
             buffer[(*n)++] = items[i].t;
     return buffer;
 }
@@ -185,11 +185,12 @@ static void tell_the_world(int virtual_ranks)
 
 static reducer_options reducer_options_of(torc_module *net, torc_ddp_options o)
 {
-    reducer_options how = {.leaves = o.virtual_ranks, .compress = o.compress == TORC_BF16};
+    reducer_options how = {
+        .leaves = o.virtual_ranks, .compress = o.compress == TORC_BF16, .shard = o.shard_optimizer};
     how.bytes = o.bucket_bytes ? o.bucket_bytes : base_limit(BUCKET_BYTES, SMALL_BUCKET_BYTES);
     how.first_bytes = o.first_bucket_bytes ? o.first_bucket_bytes
                                            : base_limit(FIRST_BUCKET_BYTES, SMALL_BUCKET_BYTES / 2);
-    how.buffer = float_buffers(net, &how.buffers);
+    how.buffer = buffers_of(net, &how.buffers);
     return how;
 }
 
@@ -205,6 +206,8 @@ torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o)
     attached *a = base_alloc(1, sizeof *a);
     *a = (attached){net, reducer_new(at, c, plan_of(at, net), reducer_options_of(net, o)), all};
     all = a;
+    if (a->reducer->how.shard)
+        shard_attach(a->reducer, at);
     module_set_hook(net, &a->reducer->hook);
     module_on_free(net, detach, a);
     return net;

@@ -10,37 +10,52 @@ static bool one_a_rank(const reducer *r)
     return r->how.leaves == 0;
 }
 
-/* ---- the running statistics, packed behind the buckets ---- */
+/* ---- buffers: the running statistics, packed behind the buckets; and all of them, as they were
+ * ----
+ */
 
-size_t leaf_statistics_bytes(const reducer *r)
+typedef enum which { STATISTICS, ALL } which; /* float32 ones; counters too */
+
+static size_t bytes_of(const reducer *r, int i, which w)
+{
+    const tensor *t = r->how.buffer[i];
+    bool taken = w == ALL || t->dtype == TORC_F32;
+    return taken ? (size_t)tensor_numel(t) * tensor_item_size(t) : 0;
+}
+
+static size_t bytes_of_all(const reducer *r, which w)
 {
     size_t bytes = 0;
     for (int i = 0; i < r->how.buffers; i++)
-        bytes += (size_t)tensor_numel(r->how.buffer[i]) * sizeof(float);
+        bytes += bytes_of(r, i, w);
     return bytes;
 }
 
-static float *packed(const reducer *r)
+size_t leaf_statistics_bytes(const reducer *r)
 {
-    return (float *)(team_buffer(r->plan.t, r->plan.t->local, 0) + r->plan.tail_at);
+    return bytes_of_all(r, STATISTICS);
 }
 
-static void pack(const reducer *r, float *to)
+size_t leaf_buffer_bytes(const reducer *r)
 {
-    for (int i = 0; i < r->how.buffers; i++) {
-        int64_t n = tensor_numel(r->how.buffer[i]);
-        memcpy(to, tensor_data(r->how.buffer[i]), (size_t)n * sizeof *to);
-        to += n;
-    }
+    return bytes_of_all(r, ALL);
 }
 
-static void unpack(const reducer *r, const float *from)
+static void pack(const reducer *r, which w, char *to)
 {
-    for (int i = 0; i < r->how.buffers; i++) {
-        int64_t n = tensor_numel(r->how.buffer[i]);
-        memcpy(tensor_data(r->how.buffer[i]), from, (size_t)n * sizeof *from);
-        from += n;
-    }
+    for (int i = 0; i < r->how.buffers; to += bytes_of(r, i++, w))
+        memcpy(to, tensor_data(r->how.buffer[i]), bytes_of(r, i, w));
+}
+
+static void unpack(const reducer *r, which w, const char *from)
+{
+    for (int i = 0; i < r->how.buffers; from += bytes_of(r, i++, w))
+        memcpy(tensor_data(r->how.buffer[i]), from, bytes_of(r, i, w));
+}
+
+static char *packed(const reducer *r)
+{
+    return team_buffer(r->plan.t, r->plan.t->local, 0) + r->plan.tail_at;
 }
 
 static int64_t statistics_count(const reducer *r)
@@ -50,7 +65,7 @@ static int64_t statistics_count(const reducer *r)
 
 void leaf_send_statistics(reducer *r)
 {
-    pack(r, packed(r));
+    pack(r, STATISTICS, packed(r));
     leaf_merge(r, r->plan.tail_at, statistics_count(r), TORC_F32);
     reduction_start(&r->statistics, r->plan.t,
                     (reduction_what){.offset = r->plan.tail_at,
@@ -62,7 +77,7 @@ void leaf_send_statistics(reducer *r)
 
 void leaf_take_statistics(reducer *r)
 {
-    unpack(r, packed(r));
+    unpack(r, STATISTICS, packed(r));
 }
 
 /* ---- leaves ---- */
@@ -72,8 +87,28 @@ void leaf_take_statistics(reducer *r)
 void leaf_forward(reducer *r)
 {
     if (!r->collecting && !one_a_rank(r))
-        pack(r, r->before);
+        pack(r, ALL, r->before);
     r->collecting = true;
+}
+
+/* The leaf that has to come after those that are kept. */
+static int next_leaf(const reducer *r)
+{
+    const tree_stack *s = &r->stack;
+    if (s->nodes == 0)
+        return r->plan.t->mine.first;
+    return s->node[s->nodes - 1].first + (1 << s->node[s->nodes - 1].level);
+}
+
+static void take_shard(reducer *r)
+{
+    r->leaf = base_shard();
+    base_set_shard(SHARD_NONE);
+    if (r->leaf != SHARD_EMPTY && r->leaf != next_leaf(r))
+        die_at(r->at, "torc_backward",
+               "with .virtual_ranks there is one backward a batch of torc_loader_next(): expected "
+               "micro-shard %d, found %s",
+               next_leaf(r), r->leaf == SHARD_NONE ? "none" : "another");
 }
 
 void leaf_begin(reducer *r)
@@ -86,16 +121,9 @@ void leaf_begin(reducer *r)
         return;
     if (r->no_sync)
         die_at(r->at, "TORC_NO_SYNC", "cannot be combined with .virtual_ranks, which accumulate");
-    r->leaf = base_shard();
-    if (r->leaf >= 0) {
-        tree_node last = r->stack.nodes ? r->stack.node[r->stack.nodes - 1] : (tree_node){0, 0};
-        int next = r->stack.nodes ? last.first + (1 << last.level) : t->mine.first;
-        if (r->leaf != next)
-            die_at(r->at, "torc_backward",
-                   "with .virtual_ranks there is one backward a batch of torc_loader_next(): "
-                   "expected micro-shard %d, found %d", next, r->leaf);
+    take_shard(r);
+    if (r->leaf != SHARD_EMPTY)
         r->merges = tree_push(&r->stack, r->leaf, t->leaves);
-    }
     r->sends = r->leaf + 1 == t->mine.end;
     r->hook.partial = !r->sends;
 }
@@ -142,14 +170,14 @@ static void keep_gradients(const reducer *r)
 void leaf_keep(reducer *r)
 {
     if (one_a_rank(r))
-        return; /* TORC_NO_SYNC: they add up where they are */
-    if (r->leaf < 0) { /* a batch of nothing, so that all ranks make as many calls */
+        return;                 /* TORC_NO_SYNC: they add up where they are */
+    if (r->leaf == SHARD_EMPTY) /* a batch of nothing, so that all ranks make as many calls */
         clear_gradients(r);
-        return;
+    else {
+        keep_gradients(r);
+        pack(r, STATISTICS, packed(r));
+        leaf_merge(r, r->plan.tail_at, statistics_count(r), TORC_F32);
+        store(r, r->plan.tail_at, r->plan.tail);
     }
-    keep_gradients(r);
-    pack(r, packed(r));
-    leaf_merge(r, r->plan.tail_at, statistics_count(r), TORC_F32);
-    store(r, r->plan.tail_at, r->plan.tail);
-    unpack(r, r->before);
+    unpack(r, ALL, r->before);
 }

@@ -24,6 +24,7 @@ void leaf_merge(const reducer *r, size_t offset, int64_t count, torc_dtype dtype
 void leaf_keep(reducer *r);
 
 size_t leaf_statistics_bytes(const reducer *r);
+size_t leaf_buffer_bytes(const reducer *r);
 /* Starts their mean, after the last bucket; and takes it when it is there. */
 void leaf_send_statistics(reducer *r);
 void leaf_take_statistics(reducer *r);

@@ -37,6 +37,10 @@ static void describe(const reducer *r, int i, char *text, size_t size)
 /* The reduction that everything waits for. The weights belong to the first bucket. */
 static const reduction *oldest(const reducer *r, char *text, size_t size)
 {
+    if (r->waits_for) {
+        snprintf(text, size, "%s", r->waits_for);
+        return &r->single;
+    }
     snprintf(text, size, r->weights_done ? "running statistics" : "weights of the batch");
     if (r->finished < r->plan.buckets)
         describe(r, r->finished, text, size);
@@ -59,15 +63,32 @@ static _Noreturn void die_of_timeout(const reducer *r, torc_site at)
                      comm_pid(r->c, rank));
         }
     free(missing);
-    torc_status s = fail(TORC_ERR_TIMEOUT,
-                         "%s: rank %d (%s, pid %d) waited TORC_TIMEOUT seconds for %s%s", text,
-                         comm_rank(r->c), comm_host(r->c, comm_rank(r->c)),
-                         comm_pid(r->c, comm_rank(r->c)), who, more > 0 ? " and others" : "");
+    torc_status s =
+        fail(TORC_ERR_TIMEOUT, "%s: rank %d (%s, pid %d) waited TORC_TIMEOUT seconds for %s%s",
+             text, comm_rank(r->c), comm_host(r->c, comm_rank(r->c)),
+             comm_pid(r->c, comm_rank(r->c)), who, more > 0 ? " and others" : "");
     job_check(at, op_name, s);
     bug("a failure that is none");
 }
 
 /* ---- a backward begins ---- */
+
+static bool is_cleared(const reducer *r, const bucket *b)
+{
+    bool any = false;
+    for (int place = b->first; place < b->end; place++)
+        any = any || !gradient(r, place)->zero_pending;
+    return !any;
+}
+
+static void die_if_not_cleared(const reducer *r)
+{
+    for (int i = 0; i < r->plan.buckets; i++)
+        if (!is_cleared(r, &r->plan.bucket[i]))
+            die_at(r->at, op_name,
+                   "with .shard_optimizer a second backward needs torc_step() or torc_zero_grad() "
+                   "before it; TORC_NO_SYNC accumulates");
+}
 
 /* A mean that is already in place must not be summed again: it steps aside, and is added when the
  * new sum has arrived. */
@@ -75,10 +96,7 @@ static void carry_means(reducer *r)
 {
     for (int i = 0; i < r->plan.buckets; i++) {
         bucket *b = &r->plan.bucket[i];
-        bool any = false;
-        for (int place = b->first; place < b->end; place++)
-            any = any || !gradient(r, place)->zero_pending;
-        if (!any)
+        if (is_cleared(r, b))
             continue;
         b->carried = base_alloc(bucket_bytes(b), 1);
         for (int place = b->first; place < b->end; place++) {
@@ -90,15 +108,18 @@ static void carry_means(reducer *r)
 }
 
 /* Two numbers before the first bucket: this rank's weight and its backward calls. */
-static double *head(const reducer *r)
+static double *head(const reducer *r, int buffer)
 {
-    return (double *)team_buffer(r->plan.t, r->plan.t->local, 0);
+    return (double *)team_buffer(r->plan.t, r->plan.t->local, buffer);
 }
 
+/* They are those of all leaves of this rank; what the last sum left in its other buffers goes. */
 static void send_weights(reducer *r)
 {
-    head(r)[0] = r->weight;
-    head(r)[1] = r->calls;
+    head(r, 0)[0] = r->weight;
+    head(r, 0)[1] = r->calls;
+    for (int i = 1; i < r->plan.t->buffers; i++)
+        head(r, i)[0] = head(r, i)[1] = 0;
     reduction_start(&r->weights, r->plan.t,
                     (reduction_what){.count = 2, .dtype = TORC_F64, .name = "weights"});
     r->weights_done = false;
@@ -123,9 +144,11 @@ static void begin(tape_hook *h, torc_site at, double weight)
     reducer *r = of(h);
     r->at = at;
     r->began = torc_seconds();
-    if (r->synchronised)
+    if (r->synchronised && r->how.shard)
+        die_if_not_cleared(r);
+    else if (r->synchronised)
         carry_means(r);
-    r->synchronised = false;
+    r->synchronised = r->gathered = false;
     leaf_begin(r);
     r->weight += weight;
     r->calls += r->leaf >= 0;
@@ -157,6 +180,7 @@ static void launch(reducer *r, int i)
                                      .dtype = b->dtype,
                                      .name = name,
                                      .scale = &r->scale,
+                                     .keep_slices = r->how.shard,
                                      .compress = r->how.compress});
     r->stats.bytes += (double)bucket_bytes(b);
     r->launched++;
@@ -180,7 +204,7 @@ static bool poll_one(reducer *r, reduction *one)
 
 static void take_weights(reducer *r)
 {
-    double total = head(r)[0], calls = head(r)[1];
+    double total = head(r, 0)[0], calls = head(r, 0)[1];
     r->weights_done = true;
     r->scale = total > 0 ? calls / r->plan.t->leaves / total : 0;
 }
@@ -253,9 +277,9 @@ static void rebuild(reducer *r, torc_site at)
     job_check(at, op_name,
               comm_broadcast(r->c, r->ready_order, (size_t)p->parameters * sizeof *r->ready_order,
                              0, "order of gradients"));
-    job_check(at, op_name,
-              bucket_plan_lay(p, r->c, r->how.leaves, r->ready_order, r->how.first_bytes,
-                              r->how.bytes));
+    job_check(
+        at, op_name,
+        bucket_plan_lay(p, r->c, r->how.leaves, r->ready_order, r->how.first_bytes, r->how.bytes));
     r->rebuilt = true;
     r->stats.buckets = p->buckets;
 }
@@ -277,20 +301,42 @@ static bool all_is_over(reducer *r)
     return gradients && (r->plan.tail == 0 || r->plan.t->leaves == 1 || move_statistics(r));
 }
 
-static void wait_for_all(reducer *r, torc_site at)
+static bool single_is_over(reducer *r)
+{
+    return poll_one(r, &r->single);
+}
+
+/* Within the deadline, which starts anew whenever something has moved. */
+static void wait_until(reducer *r, torc_site at, bool (*over)(reducer *r))
 {
     double limit = base_setting_number("TORC_TIMEOUT", 120, 0.1, 1e6);
     int finished = r->finished;
-    r->statistics_sent = false;
-    for (wait w = wait_start(limit); !all_is_over(r);) {
-        if (r->finished != finished) /* it moves: the deadline is for the next one */
+    for (wait w = wait_start(limit); !over(r);) {
+        if (r->finished != finished)
             w = wait_start(limit);
         finished = r->finished;
         if (!wait_once(&w))
             die_of_timeout(r, at);
     }
+}
+
+void reducer_reduce(reducer *r, torc_site at, reduction_what what)
+{
+    r->at = at;
+    r->waits_for = what.name;
+    reduction_start(&r->single, r->plan.t, what);
+    wait_until(r, at, single_is_over);
+    r->waits_for = NULL;
+}
+
+static void wait_for_all(reducer *r, torc_site at)
+{
+    r->statistics_sent = false;
+    wait_until(r, at, all_is_over);
     if (r->statistics_sent)
         leaf_take_statistics(r);
+    if (r->how.shard) /* a rank may still read parameters that nobody's gradients wait for */
+        reducer_reduce(r, at, (reduction_what){.dtype = TORC_F32, .name = "end of backward"});
 }
 
 static void end(tape_hook *h, torc_site at)
@@ -312,6 +358,7 @@ static void end(tape_hook *h, torc_site at)
     r->stack.nodes = 0;
     r->collecting = false;
     r->synchronised = true;
+    h->apart = r->how.shard;
     if (!r->rebuilt)
         rebuild(r, at);
 }
@@ -321,16 +368,18 @@ static void end(tape_hook *h, torc_site at)
 reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options how)
 {
     reducer *r = base_alloc(1, sizeof *r);
-    *r = (reducer){.hook = {.forward = forward, .begin = begin, .ready = ready, .poll = poll, .end = end},
-                   .c = c,
-                   .plan = plan,
-                   .how = how,
-                   .at = at};
+    *r = (reducer){
+        .hook = {.forward = forward, .begin = begin, .ready = ready, .poll = poll, .end = end},
+        .c = c,
+        .plan = plan,
+        .how = how,
+        .at = at};
     size_t n = (size_t)plan.parameters;
     r->ready_order = base_alloc(n, sizeof *r->ready_order);
     r->is_ready = base_alloc(n, sizeof *r->is_ready);
     r->plan.tail = leaf_statistics_bytes(r);
-    r->before = base_alloc(r->plan.tail, 1);
+    r->plan.spare = how.shard;
+    r->before = base_alloc(leaf_buffer_bytes(r), 1);
     int *reverse = base_alloc(n, sizeof *reverse);
     for (int i = 0; i < plan.parameters; i++) {
         reverse[i] = plan.parameters - 1 - i;
@@ -340,6 +389,10 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
     job_check(at, "torc_ddp",
               bucket_plan_lay(&r->plan, c, how.leaves, reverse, how.first_bytes, how.bytes));
     free(reverse);
+    if (how.shard && !r->plan.t->shared)
+        log_line(LOG_WARN, "the ranks of a host share no memory: the optimizer is not sharded");
+    r->how.shard = how.shard && r->plan.t->shared;
+    r->rebuilt = r->how.shard; /* there is no overlap whose order would matter */
     r->statistics_scale = 1.0 / r->plan.t->leaves;
     r->stats.buckets = r->plan.buckets;
     tape_attach(&r->hook);
@@ -355,6 +408,7 @@ void reducer_free(reducer *r)
         reduction_free(&r->active[i]);
     reduction_free(&r->weights);
     reduction_free(&r->statistics);
+    reduction_free(&r->single);
     bucket_plan_free(&r->plan);
     free(r->how.buffer);
     free(r->ready_order);

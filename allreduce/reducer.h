@@ -34,7 +34,8 @@ typedef struct reducer_options {
     size_t first_bytes, bytes; /* of buckets */
     int leaves;                /* 0: one a rank */
     bool compress;
-    tensor **buffer; /* f32 ones, as the running statistics of batch norm; becomes the reducer's */
+    bool shard;      /* shard.h */
+    tensor **buffer; /* of the module, as running statistics; becomes the reducer's */
     int buffers;
 } reducer_options;
 
@@ -55,8 +56,11 @@ typedef struct reducer {
     bool weights_done, statistics_sent;
     tree_stack stack; /* of this rank's leaves so far; none: nothing collected */
     int leaf, merges; /* the leaf under way; how often it meets a sibling */
-    bool collecting;  /* a forward pass has been made since the last mean */
-    float *before;    /* the running statistics as they were then */
+    reduction single; /* outside of backward, by this name */
+    const char *waits_for;
+    bool gathered;                 /* sharded: the gradients are the whole mean */
+    bool collecting;               /* a forward pass has been made since the last mean */
+    char *before; /* the buffers as they were then */
     int *ready_order, ready_count; /* recorded in the first synchronised backward */
     bool *is_ready;
     bool rebuilt;
@@ -68,5 +72,7 @@ typedef struct reducer {
 /* Attaches to the parameters in `plan`, which becomes the reducer's. */
 reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options how);
 void reducer_free(reducer *r);
+/* One reduction more, waited for. */
+void reducer_reduce(reducer *r, torc_site at, reduction_what what);
 
 #endif

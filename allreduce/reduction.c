@@ -31,7 +31,7 @@ void reduction_slice(const team *t, size_t count, torc_dtype dtype, size_t *firs
 
 static char *buffer_of(const reduction *r, int local, int buffer)
 {
-    return team_buffer(r->t, local, buffer) + r->offset;
+    return team_buffer(r->t, local, buffer) + r->what.offset;
 }
 
 /* ---- terms ---- */
@@ -105,16 +105,7 @@ void reduction_start(reduction *r, team *t, reduction_what what)
 {
     uint64_t number = ++t->number;
     wire old = r->w;
-    *r = (reduction){.t = t,
-                     .number = number,
-                     .offset = what.offset,
-                     .count = what.count,
-                     .dtype = what.dtype,
-                     .scale = what.scale,
-                     .keep_slices = what.keep_slices,
-                     .wished = what.algorithm,
-                     .compress = what.compress,
-                     .w = old};
+    *r = (reduction){.t = t, .what = what, .number = number, .w = old};
     team_slot *mine = team_slot_of(t, t->local, number);
     mine->terms = (team_terms){
         .number = number, .count = what.count, .offset = what.offset, .dtype = what.dtype};
@@ -149,7 +140,7 @@ static torc_status look_for_posts(const reduction *r, bool *all)
 
 static size_t bytes_before(const reduction *r, size_t element)
 {
-    return element * torc_dtype_size(r->dtype);
+    return element * torc_dtype_size(r->what.dtype);
 }
 
 /* Where the nodes of this host come from, and come to: each to the place of its first part, in
@@ -168,12 +159,12 @@ static void add_within_host(reduction *r)
     const team *t = r->t;
     size_t first, end;
     void *in[t->sources];
-    reduction_slice(t, r->count, r->dtype, &first, &end);
+    reduction_slice(t, r->what.count, r->what.dtype, &first, &end);
     find_nodes(r, first, in);
     for (int k = 0; k < t->nodes; k++)
         if (t->order[k].length > 1)
             kernels_here()->fold(&t->order[k], in, (void **)&r->node[k], 1, (int64_t)(end - first),
-                                 r->dtype, 1);
+                                 r->what.dtype, 1);
 }
 
 /* On one host, the whole of it in a single pass: added, scaled, stored into all. */
@@ -182,13 +173,13 @@ static void add_and_store(reduction *r, double scale)
     const team *t = r->t;
     size_t first, end;
     void *in[t->sources], *out[t->locals];
-    reduction_slice(t, r->count, r->dtype, &first, &end);
+    reduction_slice(t, r->what.count, r->what.dtype, &first, &end);
     find_nodes(r, first, in);
     for (int i = 0; i < t->locals; i++)
         out[i] = buffer_of(r, i, 0) + bytes_before(r, first);
     if (t->order[0].length > 1 || scale != 1 || t->locals > 1)
-        kernels_here()->fold(&t->order[0], in, out, t->locals, (int64_t)(end - first), r->dtype,
-                             scale);
+        kernels_here()->fold(&t->order[0], in, out, t->locals, (int64_t)(end - first),
+                             r->what.dtype, scale);
 }
 
 /* ---- the sum over the hosts ---- */
@@ -197,16 +188,16 @@ static void start_wire(reduction *r)
 {
     const team *t = r->t;
     size_t first, end;
-    reduction_slice(t, r->count, r->dtype, &first, &end);
+    reduction_slice(t, r->what.count, r->what.dtype, &first, &end);
     wire_group group = {t->c, t->hosts, t->host, t->peer, t->nodes_of, NULL};
-    const wire_algorithm *by = r->wished;
+    const wire_algorithm *by = r->what.algorithm;
     if (t->one_tree) { /* only this one keeps its order */
         by = &wire_exchange;
         group.top = &t->top;
     }
     if (!by)
-        by = plan_wire((end - first) * torc_dtype_size(r->dtype), t->hosts);
-    wire_start(&r->w, by, group, r->node, end - first, r->dtype, r->compress,
+        by = plan_wire((end - first) * torc_dtype_size(r->what.dtype), t->hosts);
+    wire_start(&r->w, by, group, r->node, end - first, r->what.dtype, r->what.compress,
                (int)(r->number % TAGS));
 }
 
@@ -214,20 +205,32 @@ static void store_into_all(reduction *r, double scale)
 {
     const team *t = r->t;
     size_t first, end;
-    int16_t step = 0;
+    int16_t step = t->order[0].step[0];
     const fold_order only = {1, &step};
-    void *in[] = {r->node[0]}, *out[t->locals];
-    reduction_slice(t, r->count, r->dtype, &first, &end);
+    void *in[t->sources], *out[t->locals];
+    reduction_slice(t, r->what.count, r->what.dtype, &first, &end);
+    find_nodes(r, first, in);
     for (int i = 0; i < t->locals; i++)
         out[i] = buffer_of(r, i, 0) + bytes_before(r, first);
-    kernels_here()->fold(&only, in, out, t->locals, (int64_t)(end - first), r->dtype, scale);
+    kernels_here()->fold(&only, in, out, t->locals, (int64_t)(end - first), r->what.dtype, scale);
+}
+
+void reduction_add(const team *t, size_t offset, int64_t n, torc_dtype dtype, double scale,
+                   void *out)
+{
+    void *in[t->sources];
+    int16_t summed = t->order[0].step[0];
+    const fold_order only = {1, &summed};
+    for (int i = 0; i < t->sources; i++)
+        in[i] = team_buffer(t, t->source[i].local, t->source[i].buffer) + offset;
+    kernels_here()->fold(t->hosts > 1 ? &only : &t->order[0], in, &out, 1, n, dtype, scale);
 }
 
 /* ---- moving ---- */
 
 static double scale_of(const reduction *r)
 {
-    return r->scale ? *r->scale : 1;
+    return r->what.scale ? *r->what.scale : 1;
 }
 
 static void note_stored(reduction *r)
@@ -245,8 +248,10 @@ static torc_status leave_posted(reduction *r)
     torc_status s = look_for_posts(r, &all);
     if (s != TORC_OK || !all)
         return s;
-    if (t->local >= t->slices)
+    if (t->local >= t->slices || (t->hosts == 1 && r->what.keep_slices))
         note_stored(r);
+    else if (t->hosts > 1 && r->what.summed)
+        r->phase = REDUCTION_SUMMED;
     else if (t->hosts > 1) {
         add_within_host(r);
         start_wire(r);
@@ -287,7 +292,8 @@ torc_status reduction_poll(reduction *r, bool *done)
     if (s == TORC_OK && r->phase == REDUCTION_ON_WIRE)
         s = leave_wire(r);
     if (s == TORC_OK && r->phase == REDUCTION_SUMMED && !isnan(scale_of(r))) {
-        store_into_all(r, scale_of(r));
+        if (!r->what.keep_slices)
+            store_into_all(r, scale_of(r));
         note_stored(r);
     }
     if (s == TORC_OK && r->phase == REDUCTION_STORED && all_have_stored(r))

@@ -25,16 +25,22 @@ typedef enum reduction_phase {
     REDUCTION_OVER
 } reduction_phase;
 
+typedef struct reduction_what {
+    size_t offset, count; /* bytes from the start of a buffer; elements */
+    torc_dtype dtype;     /* f32 or f64 */
+    const char *name;     /* up to 71 bytes, for messages; copied */
+    const double *scale;  /* of the sum; NaN: not known yet. NULL: 1 */
+    bool keep_slices;     /* the sum over hosts stays where it is; on one host nothing is added */
+    bool summed;          /* it was kept so before: now it is stored into all */
+    const wire_algorithm *algorithm; /* NULL: plan.c chooses */
+    bool compress;                   /* bfloat16 between hosts */
+} reduction_what;
+
 typedef struct reduction {
     team *t;
+    reduction_what what;
     reduction_phase phase;
     uint64_t number;
-    size_t offset, count; /* of the buffer: bytes from the start of the room; elements */
-    torc_dtype dtype;
-    const double *scale;          /* the sum is multiplied by it; NaN: not known yet. NULL: by 1 */
-    bool keep_slices;             /* the sum stays with the owner of the slice, unscaled */
-    const wire_algorithm *wished; /* NULL: plan.c chooses */
-    bool compress;
     wire w;
     char *node[TREE_NODES]; /* of my slice: where this host's nodes start */
     torc_status status;     /* of what went wrong in reduction_start() */
@@ -42,22 +48,17 @@ typedef struct reduction {
     comm_request telling, hearing;
 } reduction;
 
-typedef struct reduction_what {
-    size_t offset, count;
-    torc_dtype dtype; /* f32 or f64 */
-    const char *name; /* up to 71 bytes, for messages */
-    const double *scale;
-    bool keep_slices;
-    const wire_algorithm *algorithm;
-    bool compress; /* bfloat16 between hosts */
-} reduction_what;
-
 /* Posts. `r` may be used again when it is over; a zeroed one is new. At most TEAM_ACTIVE may be
  * under way in a team. */
 void reduction_start(reduction *r, team *t, reduction_what what);
 /* Moves what can be moved without waiting. TORC_ERR_PEER: the ranks' terms differ. */
 torc_status reduction_poll(reduction *r, bool *done);
 void reduction_free(reduction *r);
+
+/* out = scale * the sum of n elements at `offset` bytes, which lie within this rank's slice of a
+ * buffer whose reduction kept its slices and is over. */
+void reduction_add(const team *t, size_t offset, int64_t n, torc_dtype dtype, double scale,
+                   void *out);
 
 /* Ranks that have not done their part, for the sentence of a deadline: missing[rank]. */
 void reduction_missing(const reduction *r, bool *missing);

@@ -140,7 +140,7 @@ static void plan_the_top(team *t)
 
 /* ---- opening ---- */
 
-torc_status team_open(comm *c, size_t bytes, int leaves, team **out)
+torc_status team_open(comm *c, size_t bytes, int leaves, int spare, team **out)
 {
     int64_t buffers = 1;
     *out = NULL;
@@ -151,7 +151,7 @@ torc_status team_open(comm *c, size_t bytes, int leaves, team **out)
     team *t = base_alloc(1, sizeof *t);
     *t = (team){.c = c, .leaves = leaves, .one_tree = one_tree, .buffers = (int)buffers};
     t->bytes = (bytes + PAGE - 1) / PAGE * PAGE;
-    size_t all = slots_bytes() + (size_t)buffers * t->bytes;
+    size_t all = slots_bytes() + (size_t)(buffers + spare) * t->bytes;
     torc_status s = comm_window_open(c, all, "window for gradients", &t->window);
     if (s != TORC_OK) {
         free(t);

@@ -71,8 +71,9 @@ typedef struct team {
 } team;
 
 /* Every rank calls it alike. leaves: 0 for one a rank, else at least one a rank, and sums that
- * follow one tree whatever ranks and hosts there are. */
-torc_status team_open(comm *c, size_t bytes, int leaves, team **out);
+ * follow one tree whatever ranks and hosts there are. spare: buffers after those, for the caller.
+ */
+torc_status team_open(comm *c, size_t bytes, int leaves, int spare, team **out);
 void team_close(team *t);
 
 char *team_buffer(const team *t, int local, int buffer);

@@ -15,8 +15,8 @@
  * A range is cut into the largest nodes that it holds; these are what ranks and hosts hand on, and
  * whoever has them all adds them as the tree says.
  */
-#ifndef TORC_TREE_H
-#define TORC_TREE_H
+#ifndef TORC_ALLREDUCE_TREE_H
+#define TORC_ALLREDUCE_TREE_H
 
 #include "core/kernels.h"
 

@@ -16,7 +16,7 @@
 static _Thread_local char last_error[SENTENCE];
 static void (*tell_others)(int code);
 static world the_world = {.size = 1, .local_size = 1};
-static int the_shard = -1;
+static int the_shard = SHARD_NONE;
 
 /* ---- errors ---- */
 

@@ -377,6 +377,8 @@ torc_tensor *torc_grad(torc_site at, torc_tensor *handle)
     tensor *t = tensor_of(&c, handle);
     if (!t->grad)
         return NULL;
+    if (t->hook && t->hook->apart)
+        call_die(&c, "with .shard_optimizer a gradient is whole only after torc_clip_grad_norm()");
     tensor_settle(t->grad);
     return tensor_handle(t->grad);
 }

@@ -67,6 +67,20 @@ void tape_give(node *n, int input, tensor *g);
 /* The same after summing g, of a broadcast shape, down to the input's shape. */
 void tape_give_summed(node *n, int input, tensor *g);
 
+/* ---- where the work of an optimizer is divided over ranks: each updates its own elements of every
+ * parameter, in memory that all of them see. Elements are counted in the order of memory ---- */
+struct tape_hook;
+typedef struct tape_sharding {
+    /* Elements [*first, *end) of p are this rank's; maybe none. */
+    void (*owned)(struct tape_hook *h, const tensor *p, int64_t *first, int64_t *end);
+    /* The mean gradient of p's elements first .. first + n - 1: in `room`, or where it is. */
+    float *(*mean)(struct tape_hook *h, const tensor *p, int64_t first, int64_t n, float *room);
+    /* Gives every rank the whole mean as its gradients, for what must see all of it. */
+    void (*gather)(struct tape_hook *h, torc_site at);
+    /* This rank has updated what it owns; returns when all have. */
+    void (*updated)(struct tape_hook *h, torc_site at);
+} tape_sharding;
+
 /* ---- the socket: who wants to know when gradients are final ----
  *
  * While a hook is attached to a parameter, the memory of its gradient does not move. */
@@ -78,10 +92,12 @@ typedef struct tape_hook {
     void (*ready)(struct tape_hook *h, tensor *parameter); /* this parameter's gradient is final */
     void (*poll)(struct tape_hook *h); /* between two nodes: move what is under way */
     void (*end)(struct tape_hook *h,
-                torc_site at); /* backward is over; afterwards gradients are read */
+                torc_site at);     /* backward is over; afterwards gradients are read */
+    const tape_sharding *sharding; /* NULL: every rank updates everything */
+    bool apart;   /* sharded: gradients are this rank's part of the sum, not the mean */
     bool partial; /* gradients are those of a part of the batch: a step waits for the rest */
-    bool armed; /* set by torc_forward() on the hook's module, or by a parameter that the loss
-                   depends on: concerned */
+    bool armed;   /* set by torc_forward() on the hook's module, or by a parameter that the loss
+                     depends on: concerned */
     struct tape_hook *next;
 } tape_hook;
 

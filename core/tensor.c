@@ -162,6 +162,14 @@ void tensor_drop(tensor *t)
         tensor_unshare(t);
 }
 
+void tensor_move(tensor *t, storage *s, int64_t offset)
+{
+    storage *old = t->store;
+    t->store = storage_share(s);
+    t->offset = offset;
+    storage_release(old);
+}
+
 void tensor_set_owner(tensor *t, tensor_owner owner)
 {
     if (t->prev) {

@@ -491,6 +491,11 @@ typedef struct torc_ddp_options {
      * shards, dropout belongs to the shard. Any number of ranks, hosts and threads then gives the
      * same weights to the bit. A loop runs once a shard; steps are torc_steps(). */
     int virtual_ranks;
+    /* The ranks of a host share their parameters and the optimizer's state: each adds the gradients
+     * of a part, updates it, and all see the result (ZeRO stage 1: Rajbhandari et al. 2020). The
+     * same numbers to the bit, less memory, and faster. Gradients are then whole only after
+     * torc_clip_grad_norm(). Where memory cannot be shared it is a notice and no more. */
+    bool shard_optimizer;
     torc_dtype compress; /* TORC_BF16: what hosts send each other; sums stay in float32 */
     int verify_every; /* every so many steps compares the replicas; a difference ends the job with
                          the rank and the first tensor that differ */

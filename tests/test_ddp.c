@@ -10,8 +10,10 @@
 #include "tests/harness.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { IN = 6, HIDDEN = 5, OUT = 3, BATCH = 11 };
 
@@ -269,4 +271,204 @@ TEST_RANKS_DIE(a_rank_that_never_comes, 2, 124, "gradient bucket 0")
         backward(net, 0, 3);
     for (double end = torc_seconds() + 10; torc_seconds() < end;)
         ; /* rank 1 computes for ever */
+}
+
+/* ---- options: each gives the numbers of the plain one ---- */
+
+static torc_module *trained(torc_ddp_options o, int steps, double clip)
+{
+    torc_module *net = (torc_ddp)(TORC_HERE, network(1), o);
+    torc_optimizer *opt = torc_adamw(net, .lr = 0.01f);
+    for (int i = 0; i < steps; i++) {
+        backward(net, share(torc_rank(), BATCH), share(torc_rank() + 1, BATCH));
+        if (clip > 0)
+            torc_clip_grad_norm(net, clip);
+        torc_step(opt);
+        torc_tape_clear();
+    }
+    torc_optimizer_free(opt);
+    return net;
+}
+
+static void compare_bits(torc_module *a, torc_module *b)
+{
+    for (int64_t i = 0; i < torc_parameter_count(a); i++) {
+        float x[64], y[64];
+        torc_tensor *p = torc_parameter_at(a, i, NULL), *q = torc_parameter_at(b, i, NULL);
+        torc_read(p, TORC_F32, x, torc_numel(p));
+        torc_read(q, TORC_F32, y, torc_numel(q));
+        CHECK(!memcmp(x, y, (size_t)torc_numel(p) * sizeof *x));
+    }
+}
+
+static void check_sharded(double clip)
+{
+    start();
+    torc_module *plain = trained((torc_ddp_options){0}, 5, clip);
+    torc_module *sharded = trained((torc_ddp_options){.shard_optimizer = true}, 5, clip);
+    compare_bits(plain, sharded);
+    CHECK(torc_replicas_agree(sharded));
+    torc_finalize();
+}
+
+TEST(sharded_alone)
+{
+    check_sharded(0);
+}
+
+TEST_RANKS(sharded_has_the_same_bits, 3)
+{
+    check_sharded(0);
+}
+
+TEST_RANKS(sharded_and_clipped, 3)
+{
+    check_sharded(0.05);
+}
+
+TEST_RANKS(sharded_on_two_hosts, 4)
+{
+    setenv("TORC_FAKE_HOSTS", "2", 1);
+    check_sharded(0);
+}
+
+TEST_RANKS(sharded_and_clipped_on_two_hosts, 3)
+{
+    setenv("TORC_FAKE_HOSTS", "2", 1);
+    check_sharded(0.05);
+}
+
+TEST_RANKS(without_shared_memory_it_is_not_sharded, 2)
+{
+    setenv("TORC_SHM", "private", 1);
+    check_sharded(0.05);
+}
+
+TEST_RANKS_DIE(sharded_gradients_are_apart, 2, 1, "whole only after torc_clip_grad_norm()")
+{
+    start();
+    torc_module *net = torc_ddp(network(1), .shard_optimizer = true);
+    backward(net, 0, 3);
+    torc_grad(torc_parameter_at(net, 0, NULL));
+}
+
+/* Ranks that share parameters must all see what one of them loads. */
+TEST_RANKS(sharded_parameters_are_one, 2)
+{
+    start();
+    torc_module *net = torc_ddp(network(1), .shard_optimizer = true);
+    torc_tensor *p = torc_parameter_at(net, 0, NULL);
+    float values[IN * HIDDEN];
+    if (torc_rank() == 0)
+        torc_init_constant(p, 7);
+    torc_barrier();
+    torc_read(p, TORC_F32, values, IN * HIDDEN);
+    CHECK(values[0] == 7 && values[IN * HIDDEN - 1] == 7);
+    torc_barrier();
+    torc_finalize();
+}
+
+/* bfloat16 between hosts: replicas stay equal, and near the exact ones. */
+TEST_RANKS(compressed_between_hosts, 3)
+{
+    setenv("TORC_FAKE_HOSTS", "3", 1);
+    start();
+    torc_module *plain = trained((torc_ddp_options){0}, 1, 0);
+    torc_module *compressed = trained((torc_ddp_options){.compress = TORC_BF16}, 1, 0);
+    CHECK(torc_replicas_agree(compressed));
+    float a[IN * HIDDEN], b[IN * HIDDEN];
+    torc_read(torc_parameter_at(plain, 0, NULL), TORC_F32, a, IN * HIDDEN);
+    torc_read(torc_parameter_at(compressed, 0, NULL), TORC_F32, b, IN * HIDDEN);
+    for (int i = 0; i < IN * HIDDEN; i++)
+        CHECK_NEAR(a[i], b[i], 1e-2);
+    torc_finalize();
+}
+
+TEST_RANKS_DIE(too_few_virtual_ranks, 3, 1, "at least as many virtual ranks as ranks, 3, found 2")
+{
+    start();
+    torc_ddp(network(1), .virtual_ranks = 2);
+}
+
+TEST_DIES(virtual_ranks_need_the_loader, 1, "expected micro-shard 0")
+{
+    start();
+    backward(torc_ddp(network(1), .virtual_ranks = 2), 0, 3);
+}
+
+/* ---- virtual ranks: the same bits on any number of ranks, hosts and threads ---- */
+
+enum { SAMPLES = 37, VIRTUAL = 5 };
+
+static torc_dataset *samples(void)
+{
+    torc_tensor *x = torc_tensor_new(TORC_SHAPE(SAMPLES, 2, 4, 4));
+    torc_tensor *y = torc_tensor_new(TORC_SHAPE(SAMPLES), .dtype = TORC_I64);
+    torc_init_normal(x, 0, 1);
+    int64_t label[SAMPLES];
+    for (int i = 0; i < SAMPLES; i++)
+        label[i] = i % OUT;
+    torc_write(y, TORC_I64, label, SAMPLES);
+    torc_dataset *d = torc_arrays(x, y);
+    torc_tensor_free(x);
+    torc_tensor_free(y);
+    return d;
+}
+
+/* Dropout and running statistics must belong to the shard too; the last batch of an epoch has one
+ * sample for five shards. */
+TEST(virtual_ranks_train)
+{
+    start();
+    torc_seed(3);
+    torc_module *net = torc_ddp(
+        torc_sequential(torc_conv2d(2, 6, 3, .padding = 1), torc_batch_norm2d(6), torc_relu_layer(),
+                        torc_flatten_layer(), torc_dropout(0.3), torc_linear(96, OUT)),
+        .virtual_ranks = VIRTUAL);
+    torc_optimizer *opt = torc_adamw(net, .lr = 0.01f);
+    torc_loader *loader = torc_loader_new(samples(), .batch_size = 9, .shuffle = true);
+    for (int epoch = 0; epoch < 3; epoch++)
+        for (torc_batch b; torc_loader_next(loader, &b);) {
+            torc_backward(torc_cross_entropy(torc_forward(net, b.x), b.y));
+            torc_clip_grad_norm(net, 0.5);
+            torc_step(opt);
+        }
+    CHECK_INT(torc_steps(opt), 3 * 5);
+    CHECK(torc_replicas_agree(net));
+    if (getenv("TORC_TEST_SAVE"))
+        torc_save(net, getenv("TORC_TEST_SAVE"));
+    torc_finalize();
+}
+
+static const char *trained_by(int ranks, const char *environment)
+{
+    static int number;
+    char output[2000], name[32];
+    snprintf(name, sizeof name, "weights%d", number++);
+    const char *path = strdup(test_path(name));
+    int code = test_command(60, output, sizeof output,
+                            "%s TORC_TEST_SAVE=%s OMPI_ALLOW_RUN_AS_ROOT=1 "
+                            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -n %d "
+                            "/proc/%d/exe --here virtual_ranks_train",
+                            environment, path, ranks, (int)getpid());
+    test_check(code == 0, __FILE__, __LINE__, "%d ranks, %s: %s", ranks, environment, output);
+    return path;
+}
+
+TEST(virtual_ranks_give_the_same_bits)
+{
+    static const struct {
+        int ranks;
+        const char *environment;
+    } worlds[] = {{1, "OMP_NUM_THREADS=2"},
+                  {2, "OMP_NUM_THREADS=1"},
+                  {3, "TORC_FAKE_HOSTS=2"},
+                  {4, "TORC_SHM=private"},
+                  {5, "OMP_NUM_THREADS=1"}};
+    char output[500];
+    const char *alone = trained_by(1, "OMP_NUM_THREADS=1");
+    for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++) {
+        const char *path = trained_by(worlds[i].ranks, worlds[i].environment);
+        CHECK_INT(test_command(10, output, sizeof output, "cmp %s %s", alone, path), 0);
+    }
 }

@@ -54,7 +54,8 @@ TEST(the_seed_decides)
 /* A network starts the same whatever the place of its rank among however many. */
 TEST(the_world_does_not_decide)
 {
-    const world worlds[] = {{0, 1, 0, 1}, {0, 4, 0, 4}, {3, 4, 3, 4}, {5, 64, 1, 4}};
+    const world worlds[] = {
+        {.size = 1}, {.size = 4}, {.rank = 3, .size = 4}, {.rank = 5, .size = 64}};
     double first = 0;
     for (int i = 0; i < ARRAY_LENGTH(worlds); i++) {
         base_set_world(worlds[i]);

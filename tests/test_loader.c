@@ -58,7 +58,7 @@ static int64_t drain(torc_loader *l, int epochs, int64_t *out)
 
 static torc_loader *loader_of(torc_dataset *d, int rank, int ranks, torc_loader_options o)
 {
-    base_set_world((world){rank, ranks, rank, ranks});
+    base_set_world((world){rank, ranks, rank, ranks, rank, 0});
     return (torc_loader_new)(TORC_HERE, d, o);
 }
 
@@ -120,7 +120,7 @@ TEST(a_share_stays_what_it_was)
     int64_t got[64];
     torc_dataset *d = numbers(64);
     torc_loader *l = loader_of(d, 1, 4, (torc_loader_options){.batch_size = 16});
-    base_set_world((world){0, 1, 0, 1});
+    base_set_world((world){.size = 1, .local_size = 1});
     CHECK_INT(drain(l, 1, got), 16);
     for (int64_t i = 0; i < 16; i++)
         CHECK_INT(got[i], i / 4 * 16 + 4 + i % 4);

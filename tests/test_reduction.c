@@ -72,7 +72,7 @@ static void reduce(comm *c, void *context)
     team *t;
     size_t bytes = (q->count * torc_dtype_size(q->dtype) + 63) / 64 * 64;
     reduction r[TOGETHER] = {{0}};
-    CHECK(team_open(c, TOGETHER * bytes + 64, 0, &t) == TORC_OK);
+    CHECK(team_open(c, TOGETHER * bytes + 64, 0, 0, &t) == TORC_OK);
     for (int k = 0; k < TOGETHER; k++) {
         char *mine = team_buffer(t, t->local, 0) + (size_t)k * bytes;
         for (size_t i = 0; i < q->count; i++)
@@ -280,7 +280,7 @@ static void reduce_leaves(comm *c, void *context)
     leaves_request *q = context;
     team *t;
     reduction r = {0};
-    CHECK(team_open(c, LEAF_COUNT * sizeof(float), q->leaves, &t) == TORC_OK);
+    CHECK(team_open(c, LEAF_COUNT * sizeof(float), q->leaves, 0, &t) == TORC_OK);
     collect(t);
     reduction_start(&r, t,
                     (reduction_what){.count = LEAF_COUNT, .dtype = TORC_F32, .name = "leaves"});
@@ -320,7 +320,7 @@ static void disagree(comm *c, void *context)
 {
     odd *o = context;
     team *t;
-    CHECK(team_open(c, 4096, 0, &t) == TORC_OK);
+    CHECK(team_open(c, 4096, 0, 0, &t) == TORC_OK);
     reduction r = {0};
     bool done = false, odd_one = comm_rank(c) == 1;
     reduction_start(&r, t,

@@ -186,10 +186,10 @@ TEST(half_a_file_changes_nothing)
 TEST(only_rank_0_writes)
 {
     torc_module *net = small_net(1);
-    base_set_world((world){1, 2, 1, 2});
+    base_set_world((world){.rank = 1, .size = 2});
     CHECK(torc_try_save(net, test_path("net")) == TORC_OK);
     CHECK(torc_try_load(net, test_path("net")) == TORC_ERR_IO);
-    base_set_world((world){0, 2, 0, 2});
+    base_set_world((world){.size = 2});
     CHECK(torc_try_save(net, test_path("net")) == TORC_OK);
     CHECK(torc_try_load(net, test_path("net")) == TORC_OK);
 }

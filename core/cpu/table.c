@@ -4,6 +4,7 @@
 #include "core/cpu/cpu.h"
 
 #include <stdlib.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* The type of each function is that of its row in kernels.def, so the linker alone could not tell a
@@ -81,8 +82,11 @@ static cpu_level level_asked_for(void)
 
 const kernels *cpu_kernels(void)
 {
-    static const kernels *chosen; /* the same whoever comes first, so a race would do no harm */
-    if (!chosen)
-        chosen = cpu_kernels_at(level_asked_for());
-    return chosen;
+    static const kernels *_Atomic chosen; /* the same whoever comes first */
+    const kernels *here = atomic_load_explicit(&chosen, memory_order_acquire);
+    if (!here) {
+        here = cpu_kernels_at(level_asked_for());
+        atomic_store_explicit(&chosen, here, memory_order_release);
+    }
+    return here;
 }

@@ -57,11 +57,11 @@ static torc_loader *all;
 
 /* ---- the thread ---- */
 
-/* The shard of a turn, or -1 for an empty one. */
+/* The shard of a turn. */
 static int shard_of(const torc_loader *l, int64_t turn)
 {
     int shard = l->end - l->turns + (int)(turn % l->turns);
-    return shard < l->first ? -1 : shard;
+    return shard < l->first ? SHARD_EMPTY : shard;
 }
 
 static void share_of(const torc_loader *l, int64_t global, int shard, int64_t *first, int64_t *end)
@@ -78,7 +78,7 @@ static void fill(const torc_loader *l, slot *s, int64_t turn)
 {
     int64_t batches = sampler_batches(&l->order), position = turn / l->turns;
     int64_t first, end, k = position % batches, global = sampler_batch_size(&l->order, k);
-    s->shard = l->shards ? shard_of(l, turn) : -1;
+    s->shard = l->shards ? shard_of(l, turn) : SHARD_NONE;
     share_of(l, global, s->shard, &first, &end);
     for (int64_t i = first; i < end; i++)
         s->index[i - first] = sampler_at(&l->order, position / batches, k * l->order.batch + i);

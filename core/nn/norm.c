@@ -71,10 +71,7 @@ static torc_tensor *batch_norm_forward(torc_module *self, torc_tensor *x)
         c.at, x, module_entry(self, WEIGHT), module_entry(self, BIAS),
         module_entry(self, RUNNING_MEAN), module_entry(self, RUNNING_VAR), training, s->momentum,
         s->eps);
-    /* A rank's empty share of the last batch moved nothing, so it does not count; unless the batch
-     * is everybody's. */
-    bool shared = s->sync && base_world()->size > 1;
-    if (training && (shared || tensor_numel(tensor_of(&c, x)) > 0))
+    if (training) /* a rank's empty share of a batch too, so that all ranks hold the same count */
         count_batch(self, &c);
     return y;
 }

@@ -6,7 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define LINE 16 /* floats of a cache line */
+#define LINE 16    /* floats of a cache line */
+#define ROOM 16384 /* floats a thread: gradients that are added up on the way stay in its L2 */
 
 static torc_optimizer *all;
 
@@ -46,6 +47,15 @@ static storage *zeros(const call *c, int64_t elements)
     return s;
 }
 
+/* The elements of p that this rank updates. */
+static void owned_part(const tensor *p, int64_t *first, int64_t *end)
+{
+    *first = 0;
+    *end = tensor_numel(p);
+    if (p->hook && p->hook->sharding)
+        p->hook->sharding->owned(p->hook, p, first, end);
+}
+
 /* Takes hold of net's parameters; returns the elements that a piece of state has. */
 static int64_t take_parameters(torc_optimizer *o, const call *c, torc_module *net)
 {
@@ -54,8 +64,10 @@ static int64_t take_parameters(torc_optimizer *o, const call *c, torc_module *ne
     for (int64_t i = 0; i < o->count; i++) {
         check_item(c, &item[i]);
         o->parameters[i] = tensor_share(item[i].t);
+        int64_t end;
         o->offset[i] = elements;
-        elements += (tensor_numel(item[i].t) + LINE - 1) / LINE * LINE;
+        owned_part(item[i].t, &o->first[i], &end);
+        elements += (end - o->first[i] + LINE - 1) / LINE * LINE;
     }
     return elements;
 }
@@ -75,6 +87,7 @@ torc_optimizer *optimizer_new(const call *c, torc_module *net, float lr, int sta
     o->parameters = base_alloc((size_t)n, sizeof *o->parameters);
     o->steps = base_alloc((size_t)n, sizeof *o->steps);
     o->offset = base_alloc((size_t)n, sizeof *o->offset);
+    o->first = base_alloc((size_t)n, sizeof *o->first);
     o->stretches = base_alloc((size_t)n, sizeof *o->stretches);
     o->step_of = base_alloc((size_t)n, sizeof *o->step_of);
     int64_t elements = take_parameters(o, c, net);
@@ -105,6 +118,8 @@ void torc_optimizer_free(torc_optimizer *o)
     free(o->parameters);
     free(o->steps);
     free(o->offset);
+    free(o->first);
+    free(o->room);
     free(o->stretches);
     free(o->step_of);
     free(o);
@@ -123,31 +138,86 @@ static float *state_of(const storage *s, int64_t offset)
     return s ? (float *)s->data + offset : NULL;
 }
 
-/* Lists those of the parameters that have a gradient. Where p and g are is asked anew in every
- * step, because torc_ddp() moves gradients into buckets after the first. */
-static int64_t list_stretches(torc_optimizer *o, const call *c)
+/* Neighbours that are at the same step, normally all, are one kernel call. */
+static void update_listed(torc_optimizer *o)
 {
-    int64_t n = 0;
-    for (int64_t i = 0; i < o->count; i++) {
-        tensor *p = o->parameters[i];
-        if (p->owner != OWNER_USER)
-            call_die(c,
-                     "parameter %lld %s is gone: its module was freed, or torc_share_parameter() "
-                     "put another in its place",
-                     (long long)i, tensor_shape_text(p));
-        if (!p->grad || !p->requires_grad)
-            continue;
-        tensor_settle(p->grad);
-        o->step_of[n] = ++o->steps[i];
-        o->stretches[n++] = (stretch){
-            .p = tensor_data(p),
-            .g = tensor_data(p->grad),
-            .m = state_of(o->m, o->offset[i]),
-            .v = state_of(o->v, o->offset[i]),
-            .n = tensor_numel(p),
-        };
+    for (int64_t first = 0, end = 0; first < o->listed; first = end) {
+        while (end < o->listed && o->step_of[end] == o->step_of[first])
+            end++;
+        o->update(o, &o->stretches[first], end - first, o->step_of[first]);
     }
-    return n;
+    o->listed = o->room_used = 0;
+}
+
+static void list(torc_optimizer *o, int64_t i, float *g, int64_t first, int64_t n)
+{
+    int64_t state = o->offset[i] + first - o->first[i];
+    o->step_of[o->listed] = o->steps[i];
+    o->stretches[o->listed++] = (stretch){
+        .p = (float *)tensor_data(o->parameters[i]) + first,
+        .g = g,
+        .m = state_of(o->m, state),
+        .v = state_of(o->v, state),
+        .n = n,
+    };
+}
+
+/* What this rank owns of a parameter, as far as there is room for its gradient, then the rest. */
+static void list_owned(torc_optimizer *o, int64_t i)
+{
+    const tensor *p = o->parameters[i];
+    int64_t first, end;
+    owned_part(p, &first, &end);
+    if (!o->room) {
+        o->room_size = ROOM * torc_threads();
+        o->room = base_alloc((size_t)o->room_size, sizeof *o->room);
+    }
+    for (int64_t n; first < end; first += n) {
+        n = min_i64(end - first, o->room_size - o->room_used);
+        float *room = o->room + o->room_used;
+        list(o, i, p->hook->sharding->mean(p->hook, p, first, n, room), first, n);
+        o->room_used += n;
+        if (o->room_used == o->room_size)
+            update_listed(o);
+    }
+}
+
+/* Where p and g are is asked anew in every step, because torc_ddp() moves gradients into buckets
+ * after the first. */
+static void list_parameter(torc_optimizer *o, int64_t i)
+{
+    tensor *p = o->parameters[i];
+    o->steps[i]++;
+    if (p->hook && p->hook->sharding) {
+        list_owned(o, i);
+        return;
+    }
+    tensor_settle(p->grad);
+    list(o, i, tensor_data(p->grad), 0, tensor_numel(p));
+}
+
+static bool takes_part(const torc_optimizer *o, const call *c, int64_t i)
+{
+    const tensor *p = o->parameters[i];
+    if (p->owner != OWNER_USER)
+        call_die(c,
+                 "parameter %lld %s is gone: its module was freed, or torc_share_parameter() "
+                 "put another in its place",
+                 (long long)i, tensor_shape_text(p));
+    return p->grad && p->requires_grad;
+}
+
+/* The ranks that share this work wait for each other; those of several hooks one after the other.
+ */
+static void meet_owners(const torc_optimizer *o, torc_site at)
+{
+    const tape_hook *met = NULL;
+    for (int64_t i = 0; i < o->count; i++) {
+        tape_hook *h = o->parameters[i]->hook;
+        if (h && h->sharding && h != met)
+            h->sharding->updated(h, at);
+        met = h ? h : met;
+    }
 }
 
 /* Is this the gradient of a part of the batch, of which the rest is still to come? */
@@ -179,16 +249,6 @@ static _Noreturn void die_of_no_gradient(const call *c)
     call_die(c, "no parameter has a gradient: torc_backward() comes first");
 }
 
-/* Neighbours that are at the same step, normally all, are one kernel call. */
-static void update_runs(const torc_optimizer *o, int64_t n)
-{
-    for (int64_t first = 0, end = 0; first < n; first = end) {
-        while (end < n && o->step_of[end] == o->step_of[first])
-            end++;
-        o->update(o, &o->stretches[first], end - first, o->step_of[first]);
-    }
-}
-
 void torc_step(torc_site at, torc_optimizer *o)
 {
     const call c = {at, __func__};
@@ -196,10 +256,16 @@ void torc_step(torc_site at, torc_optimizer *o)
         call_die(&c, "expected an optimizer, found NULL");
     if (must_wait(o))
         return;
-    int64_t n = list_stretches(o, &c);
-    if (n == 0)
+    int64_t taking = 0;
+    for (int64_t i = 0; i < o->count; i++)
+        if (takes_part(o, &c, i)) {
+            list_parameter(o, i);
+            taking++;
+        }
+    if (taking == 0)
         die_of_no_gradient(&c);
-    update_runs(o, n);
+    update_listed(o);
+    meet_owners(o, at);
     o->updates++;
     /* Cleared, but nothing is written: the next backward overwrites. */
     for (int64_t i = 0; i < o->count; i++)
@@ -227,6 +293,9 @@ stretch *optimizer_gradients(const call *c, torc_module *net, int64_t *count)
         if (!grad || !item[i].t->requires_grad)
             continue;
         check_item(c, &item[i]);
+        const tensor *p = item[i].t;
+        if (p->hook && p->hook->sharding)
+            p->hook->sharding->gather(p->hook, c->at);
         tensor_settle(grad);
         s[(*count)++] = (stretch){.g = tensor_data(grad), .n = tensor_numel(grad)};
     }

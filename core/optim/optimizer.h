@@ -6,8 +6,10 @@
  *     m            [0.weight | 0.bias | 2.weight]         one piece of memory, a cache line's
  *     v            [0.weight | 0.bias | 2.weight]         room at most between two
  *
- * A step is one kernel call over all stretches: one pass over parameters, gradients and state. As
- * in PyTorch, a parameter counts its own steps: one that no backward has reached yet is left as it
+ * A step is one kernel call over all stretches: one pass over parameters, gradients and state. Where
+ * the work is divided over ranks (tape.h, sharding) the list holds what this rank owns, in pieces
+ * whose gradients fit the cache: they are added up right before the kernel reads them. As in
+ * PyTorch, a parameter counts its own steps: one that no backward has reached yet is left as it
  * is, and when its first gradient comes, that is its step 1.
  */
 #ifndef TORC_OPTIMIZER_H
@@ -27,10 +29,14 @@ struct torc_optimizer {
     tensor **parameters; /* each with a reference of ours, so that it is there to be asked about */
     int64_t updates;     /* calls of torc_step() that changed something */
     int64_t *steps;      /* in which each took part */
-    int64_t *offset;     /* of each in m and v, in elements */
+    int64_t *offset;     /* of each in m and v, in elements ... */
+    int64_t *first;      /* ... where its element of this number is the first that has state */
     storage *m, *v;      /* NULL where the rule has no such state */
     stretch *stretches;  /* of the step under way: those that take part ... */
     int64_t *step_of;    /* ... and which of their steps it is */
+    int64_t listed;      /* their number */
+    float *room;         /* for gradients that are added up on the way; NULL until needed */
+    int64_t room_size, room_used; /* floats */
     torc_optimizer *prev, *next;
 };
 
