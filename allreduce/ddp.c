@@ -6,7 +6,9 @@
  *     attach      a reducer hooks itself to the parameters (reducer.h)
  */
 #include "allreduce/job.h"
+#include "allreduce/plan.h"
 #include "allreduce/reducer.h"
+#include "allreduce/replicas.h"
 #include "allreduce/shard.h"
 #include "core/nn/module.h"
 
@@ -22,6 +24,7 @@
 typedef struct attached { /* the modules that torc_ddp() was called on */
     torc_module *net;
     reducer *reducer;
+    int verify_every;
     struct attached *next;
 } attached;
 
@@ -194,6 +197,15 @@ static reducer_options reducer_options_of(torc_module *net, torc_ddp_options o)
     return how;
 }
 
+/* After a backward, before the step that changes them. */
+static void verify_now_and_then(void *context, torc_site at)
+{
+    const attached *a = context;
+    int64_t step = a->reducer->stats.steps;
+    if (a->verify_every && step % a->verify_every == 0)
+        replicas_verify(at, a->reducer->c, a->net, step);
+}
+
 torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o)
 {
     if (!net)
@@ -204,7 +216,10 @@ torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o)
     broadcast(at, c, net);
     tell_the_world(o.virtual_ranks);
     attached *a = base_alloc(1, sizeof *a);
-    *a = (attached){net, reducer_new(at, c, plan_of(at, net), reducer_options_of(net, o)), all};
+    *a = (attached){net, reducer_new(at, c, plan_of(at, net), reducer_options_of(net, o)),
+                    o.verify_every, all};
+    a->reducer->synchronised_step = verify_now_and_then;
+    a->reducer->context = a;
     all = a;
     if (a->reducer->how.shard)
         shard_attach(a->reducer, at);
@@ -240,43 +255,15 @@ torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net)
     return reducer_of(at, __func__, net)->stats;
 }
 
-/* FNV-1a (Fowler, Noll, Vo) over words instead of bytes: equal replicas have equal sums, and a
- * flipped bit shows. */
-static uint64_t hash_of(const void *data, size_t bytes, uint64_t hash)
-{
-    const uint64_t prime = 0x100000001b3u;
-    const char *at = data;
-    for (; bytes >= sizeof(uint64_t); bytes -= sizeof(uint64_t), at += sizeof(uint64_t)) {
-        uint64_t word;
-        memcpy(&word, at, sizeof word);
-        hash = (hash ^ word) * prime;
-        hash ^= hash >> 32;
-    }
-    for (; bytes > 0; bytes--)
-        hash = (hash ^ (uint8_t)*at++) * prime;
-    return hash;
-}
-
-bool torc_replicas_agree(torc_site at, torc_module *net)
-{
-    comm *c = job_comm(at, __func__);
-    int64_t count;
-    const module_item *items = module_items(net, &count);
-    uint64_t mine = 0xcbf29ce484222325u;
-    for (int64_t i = 0; i < count; i++)
-        if (!items[i].buffer || items[i].t->dtype == TORC_F32)
-            mine = hash_of(tensor_data(items[i].t),
-                           (size_t)tensor_numel(items[i].t) * tensor_item_size(items[i].t), mine);
-    uint64_t *all_hashes = base_alloc((size_t)comm_size(c), sizeof mine);
-    job_check(at, __func__, comm_allgather(c, &mine, all_hashes, sizeof mine, __func__));
-    bool agree = true;
-    for (int i = 0; i < comm_size(c); i++)
-        agree = agree && all_hashes[i] == all_hashes[0];
-    free(all_hashes);
-    return agree;
-}
-
 void torc_ddp_plan(torc_site at, torc_module *net)
 {
-    bucket_plan_print(&reducer_of(at, __func__, net)->plan);
+    const reducer *r = reducer_of(at, __func__, net);
+    const team *t = r->plan.t;
+    printf(
+        "%d ranks on %d hosts, %s; a slice of 1/%d of each bucket a rank; %d buffers of %zu KiB\n",
+        comm_size(t->c), comm_hosts(t->c), t->shared ? "memory shared" : "no shared memory",
+        t->slices, t->buffers, t->bytes >> 10);
+    if (t->hosts > 1)
+        plan_print(t->hosts);
+    bucket_plan_print(&r->plan);
 }

@@ -361,6 +361,7 @@ static void end(tape_hook *h, torc_site at)
     h->apart = r->how.shard;
     if (!r->rebuilt)
         rebuild(r, at);
+    r->synchronised_step(r->context, at);
 }
 
 /* ---- attaching ---- */

@@ -60,10 +60,12 @@ typedef struct reducer {
     const char *waits_for;
     bool gathered;                 /* sharded: the gradients are the whole mean */
     bool collecting;               /* a forward pass has been made since the last mean */
-    char *before; /* the buffers as they were then */
+    char *before;                  /* the buffers as they were then */
     int *ready_order, ready_count; /* recorded in the first synchronised backward */
     bool *is_ready;
     bool rebuilt;
+    void (*synchronised_step)(void *context, torc_site at); /* told of every mean */
+    void *context;
     torc_site at; /* of the backward under way */
     double began; /* seconds */
     torc_ddp_stats stats;
