@@ -5,6 +5,7 @@
 #include "core/nn/module.h"
 #include "core/optim/optimizer.h"
 #include "core/peers.h"
+#include "core/status.h"
 #include "core/tape.h"
 
 #include <omp.h>
@@ -18,6 +19,7 @@ comm *job_comm(torc_site at, const char *op)
 {
     if (!the_comm)
         die_at(at, op, "expected to be called between torc_init() and torc_finalize()");
+    status_op(STATUS_IDLE, at, op);
     return the_comm;
 }
 
@@ -58,6 +60,7 @@ void torc_init(torc_site at, int *argc, char ***argv)
     (void)argv;
     if (the_comm)
         die_at(at, __func__, "called a second time");
+    status_op(STATUS_IDLE, at, __func__);
     die_unless_ok(at, __func__, comm_open(&the_comm));
     base_set_world((world){.rank = comm_rank(the_comm),
                            .size = comm_size(the_comm),

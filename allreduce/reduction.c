@@ -34,6 +34,19 @@ static char *buffer_of(const reduction *r, int local, int buffer)
     return team_buffer(r->t, local, buffer) + r->what.offset;
 }
 
+static size_t bytes_before(const reduction *r, size_t element)
+{
+    return element * torc_dtype_size(r->what.dtype);
+}
+
+/* Does the buffer travel in the slot? Only where each rank has one, and one host. */
+static bool is_few(const reduction *r)
+{
+    const team *t = r->t;
+    return t->hosts == 1 && t->buffers == 1 && !r->what.keep_slices &&
+           bytes_before(r, r->what.count) <= TEAM_FEW;
+}
+
 /* ---- terms ---- */
 
 /* FNV-1a over words: two terms that differ have two fingerprints, but for one case in 2^64. */
@@ -104,9 +117,13 @@ static torc_status hear_peers(reduction *r, bool *same)
 void reduction_start(reduction *r, team *t, reduction_what what)
 {
     uint64_t number = ++t->number;
-    wire old = r->w;
-    *r = (reduction){.t = t, .what = what, .number = number, .w = old};
+    r->t = t;
+    r->what = what;
+    r->number = number;
+    r->phase = REDUCTION_POSTED;
     team_slot *mine = team_slot_of(t, t->local, number);
+    if (is_few(r))
+        memcpy(mine->few, buffer_of(r, t->local, 0), bytes_before(r, what.count));
     mine->terms = (team_terms){
         .number = number, .count = what.count, .offset = what.offset, .dtype = what.dtype};
     strncpy(mine->terms.name, what.name, sizeof mine->terms.name - 1);
@@ -136,11 +153,6 @@ static torc_status look_for_posts(const reduction *r, bool *all)
     }
     *all = true;
     return TORC_OK;
-}
-
-static size_t bytes_before(const reduction *r, size_t element)
-{
-    return element * torc_dtype_size(r->what.dtype);
 }
 
 /* Where the nodes of this host come from, and come to: each to the place of its first part, in
@@ -180,6 +192,16 @@ static void add_and_store(reduction *r, double scale)
     if (t->order[0].length > 1 || scale != 1 || t->locals > 1)
         kernels_here()->fold(&t->order[0], in, out, t->locals, (int64_t)(end - first),
                              r->what.dtype, scale);
+}
+
+/* Every rank for itself, from the slots of all. */
+static void add_few(const reduction *r, double scale)
+{
+    const team *t = r->t;
+    void *in[t->sources], *out = buffer_of(r, t->local, 0);
+    for (int i = 0; i < t->sources; i++)
+        in[i] = team_slot_of(t, t->source[i].local, r->number)->few;
+    kernels_here()->fold(&t->order[0], in, &out, 1, (int64_t)r->what.count, r->what.dtype, scale);
 }
 
 /* ---- the sum over the hosts ---- */
@@ -241,6 +263,8 @@ static void note_stored(reduction *r)
     r->phase = REDUCTION_STORED;
 }
 
+/* Few bytes: nobody waits for anybody's storing, and the slot is read again by none that has not
+ * posted what comes TEAM_ACTIVE later. */
 static torc_status leave_posted(reduction *r)
 {
     const team *t = r->t;
@@ -248,7 +272,12 @@ static torc_status leave_posted(reduction *r)
     torc_status s = look_for_posts(r, &all);
     if (s != TORC_OK || !all)
         return s;
-    if (t->local >= t->slices || (t->hosts == 1 && r->what.keep_slices))
+    if (is_few(r)) {
+        if (isnan(scale_of(r)))
+            return TORC_OK;
+        add_few(r, scale_of(r));
+        r->phase = REDUCTION_OVER;
+    } else if (t->local >= t->slices || (t->hosts == 1 && r->what.keep_slices))
         note_stored(r);
     else if (t->hosts > 1 && r->what.summed)
         r->phase = REDUCTION_SUMMED;

@@ -31,6 +31,10 @@
  * TEAM_ACTIVE ahead has finished it, and saw then that all others had stored their slices. */
 #define TEAM_SLOTS (4 * TEAM_ACTIVE)
 
+/* Up to so many bytes a buffer is copied into the slot, and every rank adds all of them for itself:
+ * nobody has to wait for another's storing. */
+#define TEAM_FEW 256
+
 /* What must be the same on every rank. Compared byte by byte: no padding. */
 typedef struct team_terms {
     uint64_t number, count, offset, batches; /* batches: handed out by the loaders so far */
@@ -43,6 +47,7 @@ typedef struct team_slot {
     _Atomic uint64_t stored;              /* the same: my slice is in the buffers of all */
     _Atomic uint64_t fingerprint;         /* of the terms */
     team_terms terms;                     /* read only where fingerprints differ */
+    _Alignas(64) char few[TEAM_FEW];      /* a buffer of few bytes, copied */
 } team_slot;
 
 typedef struct team_source { /* where a node is found on this host */

@@ -7,8 +7,8 @@
  * another network is one sibling file and one row in comm.c.
  *
  * Words
- *   channel   two streams of transfers that never meet: comm.c's own, and the rooms' above. The
- *             same pair of ranks and the same tag on both cannot be mistaken for one another.
+ *   channel   streams of transfers that never meet: comm.c's own, the rooms' above, and watch.c's.
+ *             The same pair of ranks and the same tag on two cannot be mistaken for one another.
  *   handle    a transfer under way, in the backend's own terms; NULL: there is none (any more)
  */
 #ifndef COMM_BACKEND_H
@@ -27,7 +27,12 @@
 /* One transfer is at most this long: MPI counts are int. */
 #define COMM_TRANSFER_LIMIT ((size_t)1 << 30)
 
-typedef enum comm_channel { COMM_COLLECTIVES, COMM_POINT_TO_POINT, COMM_CHANNELS } comm_channel;
+typedef enum comm_channel {
+    COMM_COLLECTIVES,
+    COMM_POINT_TO_POINT,
+    COMM_WATCHES,
+    COMM_CHANNELS
+} comm_channel;
 
 typedef struct comm_backend {
     const char *name;

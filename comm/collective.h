@@ -20,6 +20,7 @@
 
 #include "comm/backend.h"
 #include "comm/comm.h"
+#include "comm/watch.h"
 
 /* A piece bounds the scratch, keeps in the cache what is folded, and makes the deadline one for
  * 4 MiB however long the buffer is. */
@@ -58,7 +59,7 @@ typedef struct comm_span {
 typedef struct comm_peer {
     char host[72], kernel[48]; /* kernel: the boot id, different on every running system */
     uint64_t shared_memory;    /* device number of /dev/shm */
-    int32_t pid;
+    int32_t pid, status_fd;    /* core/status.h */
     comm_cores_set cores;
 } comm_peer;
 
@@ -66,9 +67,11 @@ struct comm {
     const comm_backend *backend;
     void *state;
     int rank, size, local_rank, local_size, cores;
-    int hosts, *host_of; /* host_of[rank]: its number */
-    double timeout;
+    int hosts, *host_of;          /* host_of[rank]: its number */
+    double timeout, long_timeout; /* seconds; the second where a rank is in a scope */
     comm_peer *peers;
+    watches *watches;
+    uint64_t transfers; /* started, by comm_number_transfer() */
 
     comm_arrival mine, *heard; /* heard[r]: the last that rank r has told */
     comm_span *out, *in;       /* of the next exchange, by rank */
@@ -77,6 +80,7 @@ struct comm {
     /* COMM_PIECE_BYTES and COMM_SMALL_BYTES, the same on every rank; tests make them smaller, so
      * that short buffers are cut too. piece: at least 8 bytes a rank; small: at most a piece. */
     size_t piece, small;
+    bool arriving; /* what the exchange under way brings is arrivals */
     bool broken;
 };
 
@@ -84,6 +88,8 @@ struct comm {
 torc_status comm_open_over(const comm_backend *backend, comm **out);
 /* Enters a collective: returns when every rank has, and all mean the same one. */
 torc_status comm_arrive(comm *c, comm_arrival a, const char *name);
+/* For example: collective 7, allreduce "loss" (sum of 1 x f32) */
+comm_words comm_arrival_in_words(const comm_arrival *a);
 /* Sends out[r] to every other rank r and receives in[r], then empties both lists. A rank's span to
  * itself is the caller's business. After a failure transfers may still be under way, into these
  * very buffers: the communicator is broken and serves no more. */

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SENTENCE 1024
+#define SENTENCE 3072 /* with what stands before it, a pipe still takes it in one write */
 
 static _Thread_local char last_error[SENTENCE];
 static void (*tell_others)(int code);
@@ -251,15 +251,18 @@ double torc_seconds_since_launch(void)
 
 wait wait_start(double seconds)
 {
-    return (wait){.deadline = torc_seconds() + seconds};
+    return (wait){.seconds = seconds};
 }
 
+/* The clock is read when the pauses are over: what is short needs none. */
 bool wait_once(wait *w)
 {
     if (++w->turns < 50) {
         __builtin_ia32_pause();
         return true;
     }
+    if (w->turns == 50)
+        w->deadline = torc_seconds() + w->seconds;
     sched_yield();
     return w->turns % 64 != 0 || torc_seconds() < w->deadline;
 }

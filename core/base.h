@@ -100,7 +100,7 @@ char *base_format(const char *format, ...) PRINTF_LIKE(1, 2); /* the caller's to
  * 50 pauses, then sched_yield(): with more ranks than cores a spinning wait would hold the core
  * that the awaited rank needs. */
 typedef struct wait {
-    double deadline; /* of torc_seconds() */
+    double seconds, deadline; /* of torc_seconds(); set after the pauses */
     int turns;
 } wait;
 wait wait_start(double seconds);

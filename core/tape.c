@@ -5,6 +5,7 @@
  * addresses only grows. So a loop of equal steps records without allocating.
  */
 #include "core/kernels.h"
+#include "core/status.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -56,6 +57,7 @@ bool tape_recording(void)
 void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs, tensor *const *in,
                   size_t saved_bytes)
 {
+    status_op(STATUS_FORWARD, c->at, c->op);
     bool wanted = false;
     for (int i = 0; i < inputs; i++)
         wanted = wanted || in[i]->requires_grad;
@@ -302,6 +304,7 @@ static void run_node(node *n, torc_site at)
     n->out->grad = NULL;
     n->out->reached = false;
     n->used = at;
+    status_op(STATUS_BACKWARD, n->made.at, n->made.op);
     if (!grad && n->collective)
         grad = full_like(&n->made, n->out, 0);
     if (grad)
@@ -327,6 +330,7 @@ static double begin_hooks(torc_site at, const tensor *loss)
 
 static void end_hooks(torc_site at)
 {
+    status_op(STATUS_IDLE, at, "torc_backward");
     for (tape_hook *h = tape.hooks; h; h = h->next)
         if (h->armed) {
             h->armed = false;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # check_includes.sh -- who may include whom: the build's own reading of the house plan.
 #
-#     core      -> core                       comm      -> core/base.h, comm
+#     core      -> core                       comm      -> core/base.h, core/status.h, comm
 #     allreduce -> core, comm, allreduce      launcher  -> core/base.h, launcher
 #     examples  -> torc.h, examples           tests     -> all
 set -eu
@@ -15,7 +15,7 @@ check() { # room, pattern of what it may include
     bad=1
 }
 check core 'core/[^"]*|torc\.h|torc_sites\.h'
-check comm 'core/base\.h|comm/[^"]*'
+check comm 'core/(base|status)\.h|comm/[^"]*'
 check allreduce '(core|comm|allreduce)/[^"]*'
 check launcher 'core/base\.h|launcher/[^"]*'
 check examples 'torc\.h|core/torc\.h|examples/[^"]*|common/[^"]*'

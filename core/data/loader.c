@@ -20,6 +20,7 @@
 #include "core/data/sampler.h"
 #include "core/kernels.h"
 #include "core/rng.h"
+#include "core/status.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -219,6 +220,7 @@ bool torc_loader_next(torc_site at, torc_loader *l, torc_batch *batch)
     const call c = {at, __func__};
     if (!l)
         call_die(&c, "expected a loader, found NULL");
+    status_op(STATUS_LOADER, at, __func__);
     torc_tape_clear(at);
     if (shards_wanted(l) && shards_wanted(l) != l->shards) { /* torc_ddp() came after the loader */
         stop_thread(l);
@@ -245,6 +247,8 @@ bool torc_loader_next(torc_site at, torc_loader *l, torc_batch *batch)
     if (l->data->has_y)
         batch->y = as_tensor(&c, &l->data->y, s->size, s->y);
     enter_shard(l, s->shard);
+    if (!l->how.whole && l->turn % l->turns == 0)
+        status_count_batch();
     pthread_mutex_lock(&l->lock);
     s->full = false;
     l->turn++;

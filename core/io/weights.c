@@ -2,6 +2,7 @@
 #include "core/io/safetensors.h"
 #include "core/nn/module.h"
 #include "core/ops/ops.h"
+#include "core/status.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@ torc_status torc_try_save(torc_module *net, const char *path)
 {
     if (base_world()->rank != 0)
         return TORC_OK;
+    status_enter("saving");
     const call c = {{0}, "torc_save"};
     int64_t count;
     const module_item *items = module_items(net, &count);
@@ -33,6 +35,7 @@ torc_status torc_try_save(torc_module *net, const char *path)
     for (int64_t i = 0; i < count; i++)
         free((void *)out[i].data);
     free(out);
+    status_leave();
     return s;
 }
 
@@ -83,6 +86,7 @@ torc_status torc_try_load(torc_module *net, const char *path)
 
 void torc_save(torc_site at, torc_module *net, const char *path)
 {
+    status_op(STATUS_IDLE, at, __func__);
     die_unless_ok(at, __func__, torc_try_save(net, path));
 }
 

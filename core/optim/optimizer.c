@@ -2,6 +2,7 @@
 #include "core/optim/optimizer.h"
 
 #include "core/nn/module.h"
+#include "core/status.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -254,6 +255,7 @@ void torc_step(torc_site at, torc_optimizer *o)
     const call c = {at, __func__};
     if (!o)
         call_die(&c, "expected an optimizer, found NULL");
+    status_op(STATUS_OPTIMIZER, at, __func__);
     if (must_wait(o))
         return;
     int64_t taking = 0;
@@ -267,6 +269,7 @@ void torc_step(torc_site at, torc_optimizer *o)
     update_listed(o);
     meet_owners(o, at);
     o->updates++;
+    status_count_step();
     /* Cleared, but nothing is written: the next backward overwrites. */
     for (int64_t i = 0; i < o->count; i++)
         if (o->parameters[i]->grad)
