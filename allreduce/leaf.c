@@ -138,7 +138,7 @@ void leaf_merge(const reducer *r, size_t offset, int64_t count, torc_dtype dtype
     for (int k = 0; k < r->merges; k++) {
         int newest = r->stack.nodes - 1 + r->merges - k;
         void *in[] = {live, team_buffer(t, t->local, newest) + offset};
-        kernels_here()->fold(&two, in, &live, 1, count, dtype, 1);
+        kernels_here()->fold(&two, in, &live, 1, count, dtype, 1, NULL);
     }
 }
 

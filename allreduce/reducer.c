@@ -129,6 +129,8 @@ static void send_weights(reducer *r)
 static void clear_counts(reducer *r)
 {
     r->launched = r->finished = 0;
+    r->squares = 0;
+    r->hook.squares = NAN;
     memset(r->is_ready, 0, (size_t)r->plan.parameters * sizeof *r->is_ready);
     for (int i = 0; i < r->plan.buckets; i++)
         r->plan.bucket[i].awaited = r->plan.bucket[i].end - r->plan.bucket[i].first;
@@ -167,6 +169,13 @@ static void settle(const reducer *r, const bucket *b)
         tensor_settle(gradient(r, place));
 }
 
+/* Their sum is cut by ranks: with virtual ranks, whose numbers must not depend on them, it is made
+ * of the whole gradients instead. */
+static bool wants_squares(const reducer *r)
+{
+    return r->hook.wants_squares && !r->plan.t->one_tree;
+}
+
 static void launch(reducer *r, int i)
 {
     const bucket *b = &r->plan.bucket[i];
@@ -181,6 +190,7 @@ static void launch(reducer *r, int i)
                                      .name = name,
                                      .scale = &r->scale,
                                      .keep_slices = r->how.shard,
+                                     .squares = wants_squares(r),
                                      .compress = r->how.compress});
     r->stats.bytes += (double)bucket_bytes(b);
     r->launched++;
@@ -212,12 +222,14 @@ static void take_weights(reducer *r)
 /* The next bucket in order holds its mean. */
 static void finish(reducer *r)
 {
+    r->squares += r->active[r->finished % TEAM_ACTIVE].squares;
     bucket *b = &r->plan.bucket[r->finished++];
     if (b->carried) {
+        r->squares = NAN;
         int16_t steps[] = {0, 1, FOLD_ADD};
         const fold_order two = {3, steps};
         void *in[] = {bucket_data(&r->plan, b, 0), b->carried};
-        kernels_here()->fold(&two, in, in, 1, b->count, b->dtype, 1);
+        kernels_here()->fold(&two, in, in, 1, b->count, b->dtype, 1, NULL);
     }
     free(b->carried);
     b->carried = NULL;
@@ -359,6 +371,7 @@ static void end(tape_hook *h, torc_site at)
     r->collecting = false;
     r->synchronised = true;
     h->apart = r->how.shard;
+    h->squares = wants_squares(r) && !r->how.shard ? r->squares : NAN;
     if (!r->rebuilt)
         rebuild(r, at);
     r->synchronised_step(r->context, at);

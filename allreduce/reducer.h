@@ -51,6 +51,7 @@ typedef struct reducer {
     int calls;
     double scale;            /* of the sums; NaN until the weights have come */
     double statistics_scale; /* 1 / leaves */
+    double squares;          /* of the buckets that are finished */
     int launched, finished;  /* buckets, in this backward */
     reduction weights, statistics, active[TEAM_ACTIVE];
     bool weights_done, statistics_sent;

@@ -121,6 +121,7 @@ void reduction_start(reduction *r, team *t, reduction_what what)
     r->what = what;
     r->number = number;
     r->phase = REDUCTION_POSTED;
+    r->squares = 0;
     team_slot *mine = team_slot_of(t, t->local, number);
     if (is_few(r))
         memcpy(mine->few, buffer_of(r, t->local, 0), bytes_before(r, what.count));
@@ -176,11 +177,11 @@ static void add_within_host(reduction *r)
     for (int k = 0; k < t->nodes; k++)
         if (t->order[k].length > 1)
             kernels_here()->fold(&t->order[k], in, (void **)&r->node[k], 1, (int64_t)(end - first),
-                                 r->what.dtype, 1);
+                                 r->what.dtype, 1, NULL);
 }
 
 /* On one host, the whole of it in a single pass: added, scaled, stored into all. */
-static void add_and_store(reduction *r, double scale)
+static void add_and_store(reduction *r, double scale, double *squares)
 {
     const team *t = r->t;
     size_t first, end;
@@ -189,19 +190,20 @@ static void add_and_store(reduction *r, double scale)
     find_nodes(r, first, in);
     for (int i = 0; i < t->locals; i++)
         out[i] = buffer_of(r, i, 0) + bytes_before(r, first);
-    if (t->order[0].length > 1 || scale != 1 || t->locals > 1)
+    if (t->order[0].length > 1 || scale != 1 || t->locals > 1 || squares)
         kernels_here()->fold(&t->order[0], in, out, t->locals, (int64_t)(end - first),
-                             r->what.dtype, scale);
+                             r->what.dtype, scale, squares);
 }
 
 /* Every rank for itself, from the slots of all. */
-static void add_few(const reduction *r, double scale)
+static void add_few(const reduction *r, double scale, double *squares)
 {
     const team *t = r->t;
     void *in[t->sources], *out = buffer_of(r, t->local, 0);
     for (int i = 0; i < t->sources; i++)
         in[i] = team_slot_of(t, t->source[i].local, r->number)->few;
-    kernels_here()->fold(&t->order[0], in, &out, 1, (int64_t)r->what.count, r->what.dtype, scale);
+    kernels_here()->fold(&t->order[0], in, &out, 1, (int64_t)r->what.count, r->what.dtype, scale,
+                         squares);
 }
 
 /* ---- the sum over the hosts ---- */
@@ -223,7 +225,7 @@ static void start_wire(reduction *r)
                (int)(r->number % TAGS));
 }
 
-static void store_into_all(reduction *r, double scale)
+static void store_into_all(reduction *r, double scale, double *squares)
 {
     const team *t = r->t;
     size_t first, end;
@@ -234,7 +236,8 @@ static void store_into_all(reduction *r, double scale)
     find_nodes(r, first, in);
     for (int i = 0; i < t->locals; i++)
         out[i] = buffer_of(r, i, 0) + bytes_before(r, first);
-    kernels_here()->fold(&only, in, out, t->locals, (int64_t)(end - first), r->what.dtype, scale);
+    kernels_here()->fold(&only, in, out, t->locals, (int64_t)(end - first), r->what.dtype, scale,
+                         squares);
 }
 
 void reduction_add(const team *t, size_t offset, int64_t n, torc_dtype dtype, double scale,
@@ -245,7 +248,7 @@ void reduction_add(const team *t, size_t offset, int64_t n, torc_dtype dtype, do
     const fold_order only = {1, &summed};
     for (int i = 0; i < t->sources; i++)
         in[i] = team_buffer(t, t->source[i].local, t->source[i].buffer) + offset;
-    kernels_here()->fold(t->hosts > 1 ? &only : &t->order[0], in, &out, 1, n, dtype, scale);
+    kernels_here()->fold(t->hosts > 1 ? &only : &t->order[0], in, &out, 1, n, dtype, scale, NULL);
 }
 
 /* ---- moving ---- */
@@ -257,9 +260,9 @@ static double scale_of(const reduction *r)
 
 static void note_stored(reduction *r)
 {
-    const team *t = r->t;
-    atomic_store_explicit(&team_slot_of(t, t->local, r->number)->stored, r->number,
-                          memory_order_release);
+    team_slot *mine = team_slot_of(r->t, r->t->local, r->number);
+    atomic_store_explicit(&mine->squares, r->squares, memory_order_relaxed);
+    atomic_store_explicit(&mine->stored, r->number, memory_order_release);
     r->phase = REDUCTION_STORED;
 }
 
@@ -268,6 +271,7 @@ static void note_stored(reduction *r)
 static torc_status leave_posted(reduction *r)
 {
     const team *t = r->t;
+    double *wanted = r->what.squares ? &r->squares : NULL;
     bool all;
     torc_status s = look_for_posts(r, &all);
     if (s != TORC_OK || !all)
@@ -275,7 +279,7 @@ static torc_status leave_posted(reduction *r)
     if (is_few(r)) {
         if (isnan(scale_of(r)))
             return TORC_OK;
-        add_few(r, scale_of(r));
+        add_few(r, scale_of(r), wanted);
         r->phase = REDUCTION_OVER;
     } else if (t->local >= t->slices || (t->hosts == 1 && r->what.keep_slices))
         note_stored(r);
@@ -286,7 +290,7 @@ static torc_status leave_posted(reduction *r)
         start_wire(r);
         r->phase = REDUCTION_ON_WIRE;
     } else if (!isnan(scale_of(r))) {
-        add_and_store(r, scale_of(r));
+        add_and_store(r, scale_of(r), wanted);
         note_stored(r);
     }
     return TORC_OK;
@@ -302,14 +306,17 @@ static torc_status leave_wire(reduction *r)
     return moved;
 }
 
-static bool all_have_stored(const reduction *r)
+static bool all_have_stored(reduction *r)
 {
     const team *t = r->t;
+    double squares = 0;
     for (int i = 0; i < t->slices; i++) {
         team_slot *s = team_slot_of(t, i, r->number);
         if (atomic_load_explicit(&s->stored, memory_order_acquire) < r->number)
             return false;
+        squares += atomic_load_explicit(&s->squares, memory_order_relaxed);
     }
+    r->squares = squares;
     return true;
 }
 
@@ -322,7 +329,7 @@ torc_status reduction_poll(reduction *r, bool *done)
         s = leave_wire(r);
     if (s == TORC_OK && r->phase == REDUCTION_SUMMED && !isnan(scale_of(r))) {
         if (!r->what.keep_slices)
-            store_into_all(r, scale_of(r));
+            store_into_all(r, scale_of(r), r->what.squares ? &r->squares : NULL);
         note_stored(r);
     }
     if (s == TORC_OK && r->phase == REDUCTION_STORED && all_have_stored(r))

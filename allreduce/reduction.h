@@ -31,6 +31,7 @@ typedef struct reduction_what {
     const char *name;     /* up to 71 bytes, for messages; copied */
     const double *scale;  /* of the sum; NaN: not known yet. NULL: 1 */
     bool keep_slices;     /* the sum over hosts stays where it is; on one host nothing is added */
+    bool squares;         /* wanted: they come as reduction.squares */
     bool summed;          /* it was kept so before: now it is stored into all */
     const wire_algorithm *algorithm; /* NULL: plan.c chooses */
     bool compress;                   /* bfloat16 between hosts */
@@ -44,6 +45,7 @@ typedef struct reduction {
     wire w;
     char *node[TREE_NODES]; /* of my slice: where this host's nodes start */
     torc_status status;     /* of what went wrong in reduction_start() */
+    double squares;         /* when it is over: the sum of squares of the result */
     team_terms heard;       /* from the left neighbour among the peers */
     comm_request telling, hearing;
 } reduction;

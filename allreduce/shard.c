@@ -3,6 +3,7 @@
 
 #include "allreduce/job.h"
 
+#include <math.h>
 #include <string.h>
 
 static reducer *of(tape_hook *h)
@@ -48,7 +49,10 @@ static void meet(reducer *r, torc_site at, const char *name)
 static void gather(tape_hook *h, torc_site at)
 {
     reducer *r = of(h);
-    for (int i = 0; i < r->plan.buckets && !r->gathered; i++) {
+    double squares = 0;
+    if (r->gathered)
+        return;
+    for (int i = 0; i < r->plan.buckets; i++) {
         const bucket *b = &r->plan.bucket[i];
         reducer_reduce(r, at,
                        (reduction_what){.offset = b->offset,
@@ -56,8 +60,11 @@ static void gather(tape_hook *h, torc_site at)
                                         .dtype = b->dtype,
                                         .name = "gathered gradients",
                                         .scale = &r->scale,
+                                        .squares = true,
                                         .summed = true});
+        squares += r->single.squares;
     }
+    h->squares = r->plan.t->one_tree ? NAN : squares;
     r->gathered = true;
     h->apart = false;
 }

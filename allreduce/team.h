@@ -46,6 +46,7 @@ typedef struct team_slot {
     _Alignas(64) _Atomic uint64_t posted; /* the number of a reduction: my buffer is final */
     _Atomic uint64_t stored;              /* the same: my slice is in the buffers of all */
     _Atomic uint64_t fingerprint;         /* of the terms */
+    _Atomic double squares;               /* of my slice of the result, where it was asked for */
     team_terms terms;                     /* read only where fingerprints differ */
     _Alignas(64) char few[TEAM_FEW];      /* a buffer of few bytes, copied */
 } team_slot;

@@ -80,6 +80,7 @@ struct comm {
     /* COMM_PIECE_BYTES and COMM_SMALL_BYTES, the same on every rank; tests make them smaller, so
      * that short buffers are cut too. piece: at least 8 bytes a rank; small: at most a piece. */
     size_t piece, small;
+    double quiet;  /* COMM_QUIET; tests make it shorter */
     bool arriving; /* what the exchange under way brings is arrivals */
     bool broken;
 };

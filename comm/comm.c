@@ -286,6 +286,7 @@ static torc_status meet(comm *c)
     c->out = base_alloc(n, sizeof *c->out);
     c->in = base_alloc(n, sizeof *c->in);
     c->pending = base_alloc(2 * n, sizeof *c->pending);
+    c->quiet = COMM_QUIET;
     c->piece = COMM_PIECE_BYTES;
     c->small = COMM_SMALL_BYTES;
     watches_open(c);

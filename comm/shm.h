@@ -19,10 +19,10 @@
 #include "comm/comm.h"
 
 typedef struct comm_window {
-    int ranks, me; /* the ranks of this host in rank order, and this one among them */
-    size_t bytes;  /* of a part */
-    char **part;   /* part[i]: of the host's rank i; NULL where it is not shared */
-    bool shared;   /* all ranks of every host see each other's parts */
+    int ranks, me;   /* the ranks of this host in rank order, and this one among them */
+    size_t bytes;    /* of a part */
+    char **part;     /* part[i]: of the host's rank i; NULL where it is not shared */
+    bool shared;     /* all ranks of every host see each other's parts */
     bool of_threads; /* the ranks are threads of one process: its addresses are everybody's */
 } comm_window;
 

@@ -1,5 +1,5 @@
 /* status -- see status.h. */
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* memfd_create */
 #include "core/status.h"
 
 #include <fcntl.h>
@@ -14,7 +14,7 @@ typedef struct writer {
     status own;   /* until there is a file */
     status *file; /* NULL: there is none */
     int fd;
-    int depth;                      /* of scopes */
+    int depth;                       /* of scopes */
     const char *last_op, *last_name; /* copied already: a loop of one op copies nothing */
     void (*tell)(void *context);
     void *context;
@@ -189,7 +189,7 @@ void status_in_words(const status *s, char *text, size_t size)
 #define PHASE_TEXT(id, words) words,
     static const char *const phases[] = {STATUS_PHASES(PHASE_TEXT)};
     unsigned phase = (unsigned)s->phase < STATUS_PHASE_COUNT ? (unsigned)s->phase : STATUS_IDLE;
-    char op[128] = "", site[96] = "", wait[sizeof s->waits_for + 16] = "", scope[48] = "";
+    char op[128] = "", site[96] = "", wait[STATUS_TEXT + 16] = "", scope[64] = "";
     if (s->op[0])
         snprintf(op, sizeof op, ", %s%s", phases[phase], s->op);
     if (s->file[0])
@@ -197,7 +197,7 @@ void status_in_words(const status *s, char *text, size_t size)
     if (s->scope[0])
         snprintf(scope, sizeof scope, ", %s", s->scope);
     if (s->waits_for[0])
-        snprintf(wait, sizeof wait, ", waiting in %s", s->waits_for);
+        snprintf(wait, sizeof wait, ", waiting %s", s->waits_for);
     snprintf(text, size, "step %lld%s%s%s%s, %.1f s ago", (long long)s->step, scope, op, site, wait,
              torc_seconds() - s->heartbeat);
 }

@@ -31,7 +31,10 @@
 #define STATUS_PHASE_ID(id, text) STATUS_##id,
 typedef enum status_phase { STATUS_PHASES(STATUS_PHASE_ID) STATUS_PHASE_COUNT } status_phase;
 
-#define STATUS_LAYOUT 0x746f7201u /* changes with the struct: a reader of another build reads none */
+#define STATUS_LAYOUT \
+    0x746f7201u /* changes with the struct: a reader of another build reads none */
+
+enum { STATUS_NAME = 48, STATUS_TEXT = 256 /* bytes, with the zero */ };
 
 typedef struct status {
     uint32_t layout;
@@ -40,9 +43,9 @@ typedef struct status {
     int64_t batches;  /* global batches handed out by the loaders; those of .whole do not count */
     double heartbeat; /* torc_seconds(), which is the same clock in all processes of a host */
     int32_t phase, line;
-    char op[48], file[64]; /* the user's file without its folders; empty: not known */
-    char scope[32];        /* empty: none */
-    char waits_for[256];   /* what and whom; empty: it computes */
+    char op[STATUS_NAME], file[STATUS_NAME]; /* the user's, without its folders; may be empty */
+    char scope[STATUS_NAME];                 /* empty: none */
+    char waits_for[STATUS_TEXT];             /* "in collective 7"; empty: it computes */
 } status;
 
 /* ---- the writer's side ---- */
@@ -57,7 +60,7 @@ void status_count_batch(void);
 void status_count_step(void);
 /* Nothing new but that the rank is alive. */
 void status_beat(void);
-/* What this rank waits for; NULL: nothing any more. */
+/* What this rank waits for ("in collective 7"); NULL: nothing any more. */
 void status_wait(const char *what);
 /* Enters a scope, and leaves it. Scopes nest: the outermost gives the name. */
 void status_enter(const char *scope);
@@ -73,7 +76,7 @@ const status *status_here(void);
 bool status_read(const char *path, status *out);
 /* The same of a process of this host and user. */
 bool status_read_of(int pid, int fd, status *out);
-/* "step 12, backward of torc_matmul at train.c:41, waiting for ..., 3.2 s ago" */
+/* "step 12, backward of torc_matmul at train.c:41, waiting in ..., 3.2 s ago" */
 void status_in_words(const status *s, char *text, size_t size);
 
 #endif

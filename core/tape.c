@@ -383,16 +383,25 @@ torc_tensor *torc_grad(torc_site at, torc_tensor *handle)
         return NULL;
     if (t->hook && t->hook->apart)
         call_die(&c, "with .shard_optimizer a gradient is whole only after torc_clip_grad_norm()");
+    if (t->hook) /* in the user's hands it may change */
+        t->hook->squares = NAN;
     tensor_settle(t->grad);
     return tensor_handle(t->grad);
+}
+
+void tape_clear_gradient(tensor *t)
+{
+    if (t->grad)
+        t->grad->zero_pending = true;
+    if (t->hook)
+        t->hook->squares = NAN;
 }
 
 void torc_zero_grad_of(torc_site at, torc_tensor *handle)
 {
     const call c = {at, __func__};
     tensor *t = tensor_of(&c, handle);
-    if (t->grad)
-        t->grad->zero_pending = true;
+    tape_clear_gradient(t);
 }
 
 bool torc_requires_grad(torc_site at, torc_tensor *handle)

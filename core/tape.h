@@ -94,6 +94,10 @@ typedef struct tape_hook {
     void (*end)(struct tape_hook *h,
                 torc_site at);     /* backward is over; afterwards gradients are read */
     const tape_sharding *sharding; /* NULL: every rank updates everything */
+    /* The sum of squares of all gradients, if it is known and nobody could have changed them since;
+     * else NaN. It comes with the sum over ranks, once somebody has asked for it. */
+    double squares;
+    bool wants_squares;
     bool apart;   /* sharded: gradients are this rank's part of the sum, not the mean */
     bool partial; /* gradients are those of a part of the batch: a step waits for the rest */
     bool armed;   /* set by torc_forward() on the hook's module, or by a parameter that the loss
@@ -104,6 +108,8 @@ typedef struct tape_hook {
 /* The gradient of p becomes a view of `store` at `offset` (elements); what was accumulated before
  * is kept. */
 void tape_place_gradient(tensor *p, storage *store, int64_t offset);
+/* t's gradient is 0 from now on; nothing is written, the next backward overwrites. */
+void tape_clear_gradient(tensor *t);
 void tape_attach(tape_hook *h);
 void tape_detach(tape_hook *h);
 

@@ -177,15 +177,30 @@ TEST_RANKS_DIE(a_late_rank_is_named, 4, 3, NULL)
     comm_abort(c, 3);
 }
 
-/* All but rank 0 are away: one is named, the others counted. */
-TEST_RANKS_DIE(several_late_ranks_are_counted, 4, 3, "; 2 more ranks are missing")
+/* All but rank 0 are away: each is named with where it was. */
+TEST_RANKS_DIE(several_late_ranks_are_named, 4, 3, NULL)
 {
     setenv("TORC_TIMEOUT", "0.3", 1);
     comm *c = joined();
     if (comm_rank(c) > 0)
         sleep(20);
-    bool right = comm_barrier(c, "epoch") == TORC_ERR_TIMEOUT && says("for rank 1 (");
-    fprintf(stderr, "%s\n", torc_last_error());
+    bool right = comm_barrier(c, "epoch") == TORC_ERR_TIMEOUT;
+    for (int r = 1; r < 4; r++)
+        right = right && says("rank %d (%s, pid %d), last seen in collective 1, allgather \"join\"",
+                              r, comm_host(c, r), comm_pid(c, r));
+    comm_abort(c, right ? 3 : 1);
+}
+
+/* Eight are named, the others counted. */
+TEST_RANKS_DIE(many_late_ranks_are_counted, 12, 3, NULL)
+{
+    setenv("TORC_TIMEOUT", "0.5", 1);
+    comm *c = joined();
+    if (comm_rank(c) > 0)
+        sleep(20);
+    bool right = comm_barrier(c, "epoch") == TORC_ERR_TIMEOUT;
+    right = right && says("rank 8 (%s, pid %d)", comm_host(c, 8), comm_pid(c, 8));
+    right = right && !strstr(torc_last_error(), "rank 9") && says("; and 3 more ranks");
     comm_abort(c, right ? 3 : 1);
 }
 

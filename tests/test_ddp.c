@@ -352,6 +352,30 @@ TEST_RANKS_DIE(sharded_gradients_are_apart, 2, 1, "whole only after torc_clip_gr
     torc_grad(torc_parameter_at(net, 0, NULL));
 }
 
+/* From the second call on the norm comes with the sum over ranks; it must be that of the gradients
+ * as they are, also after somebody has changed one. */
+TEST_RANKS(the_norm_comes_with_the_sum, 3)
+{
+    start();
+    torc_module *net = torc_ddp(network(1)), *alone = network(1);
+    for (int i = 0; i < 3; i++) {
+        torc_zero_grad(net);
+        torc_zero_grad(alone);
+        backward(net, share(torc_rank(), BATCH), share(torc_rank() + 1, BATCH));
+        backward(alone, 0, BATCH);
+        double norm = torc_clip_grad_norm(alone, 0.1);
+        CHECK(norm > 0.1);
+        CHECK_NEAR(torc_clip_grad_norm(net, 0.1), norm, 1e-6);
+        CHECK_NEAR(torc_clip_grad_norm(net, 9), 0.1, 1e-5); /* scaled by now */
+        torc_tape_clear();
+    }
+    torc_zero_grad(net);
+    backward(net, 0, 3);
+    torc_init_constant(torc_grad(torc_parameter_at(net, 0, NULL)), NAN);
+    CHECK(isnan(torc_clip_grad_norm(net, 1)));
+    torc_finalize();
+}
+
 /* Ranks that share parameters must all see what one of them loads. */
 TEST_RANKS(sharded_parameters_are_one, 2)
 {

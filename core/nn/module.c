@@ -262,10 +262,15 @@ void torc_zero_grad(torc_module *net)
     const module_item *items = module_items(net, &count);
     for (int64_t i = 0; i < count; i++)
         if (items[i].t->grad)
-            items[i].t->grad->zero_pending = true;
+            tape_clear_gradient(items[i].t);
 }
 
 /* ---- hooks and the end ---- */
+
+tape_hook *module_hook(const torc_module *net)
+{
+    return net->hook;
+}
 
 void module_set_hook(torc_module *net, tape_hook *hook)
 {

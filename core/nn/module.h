@@ -55,6 +55,7 @@ static inline float option_or(float given, float usual)
 /* torc_forward() on net, while the tape records, arms the hook (tape.h). From then on nothing can
  * be added to the tree below net: the hook's owner knows its parameters by heart. */
 void module_set_hook(torc_module *net, tape_hook *hook);
+tape_hook *module_hook(const torc_module *net); /* NULL: none on this very module */
 /* gone(context) is called before net is freed, while its parameters are still there. */
 void module_on_free(torc_module *net, void (*gone)(void *context), void *context);
 /* Frees every tree that is left. */

@@ -5,10 +5,20 @@
  * After torc_backward() every rank holds the same mean, so every rank finds the same norm, to the
  * bit, and nothing needs to be sent.
  */
+#include "core/nn/module.h"
 #include "core/optim/optimizer.h"
 
 #include <math.h>
 #include <stdlib.h>
+
+/* The sum over ranks brings it along, once it has been asked for; else it is one pass more. */
+static double squares_of(torc_module *net, const stretch *s, int64_t n)
+{
+    tape_hook *h = module_hook(net);
+    if (h)
+        h->wants_squares = true;
+    return h && !isnan(h->squares) ? h->squares : kernels_here()->sum_squares(s, n);
+}
 
 double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm)
 {
@@ -19,11 +29,14 @@ double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm)
         return 0;
     int64_t n;
     stretch *s = optimizer_gradients(&c, net, &n);
-    double norm = sqrt(kernels_here()->sum_squares(s, n));
+    double norm = sqrt(squares_of(net, s, n));
     double factor = max_norm / (norm + 1e-6); /* as in PyTorch, whose 1e-6 keeps it below 1 */
     /* With an infinity or a NaN among them, scaling would only spread it; the caller sees it. */
-    if (isfinite(norm) && factor < 1)
+    if (isfinite(norm) && factor < 1) {
         kernels_here()->scale(s, n, factor);
+        if (module_hook(net))
+            module_hook(net)->squares = NAN;
+    }
     free(s);
     return norm;
 }

@@ -270,10 +270,8 @@ void torc_step(torc_site at, torc_optimizer *o)
     meet_owners(o, at);
     o->updates++;
     status_count_step();
-    /* Cleared, but nothing is written: the next backward overwrites. */
     for (int64_t i = 0; i < o->count; i++)
-        if (o->parameters[i]->grad)
-            o->parameters[i]->grad->zero_pending = true;
+        tape_clear_gradient(o->parameters[i]);
 }
 
 int64_t torc_steps(torc_site at, torc_optimizer *o)

@@ -6,11 +6,13 @@
  *
  * A block of all inputs is taken at a time: the sums in between stay in L1, and memory is read once
  * and written once. out may be among in, for an element is stored after its last use. Every element
- * is computed by itself, so neither blocks nor threads can be seen in the result.
+ * is computed by itself, so neither blocks nor threads can be seen in the result; squares are added
+ * block by block, and the blocks in their order.
  */
 #include "core/cpu/simd.h"
 #include "core/cpu/parallel.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define BLOCK 4096 /* bytes */
@@ -20,54 +22,17 @@ typedef struct job {
     void *const *in, *const *out;
     int outs;
     double scale;
+    double *squares; /* of each block; NULL: not wanted */
 } job;
 
-#define LOOPS(T, name) \
-    static void add_##name(T *sum, const T *a, const T *b, int64_t n) \
-    { \
-        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) sum[i] = a[i] + b[i]; \
-    } \
-    static void add_scaled_##name(T *sum, const T *a, const T *b, int64_t n, T scale) \
-    { \
-        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) sum[i] = (a[i] + b[i]) * scale; \
-    } \
-    static void scaled_##name(T *out, const T *a, int64_t n, T scale) \
-    { \
-        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) out[i] = a[i] * scale; \
-    }
-LOOPS(float, f32)
-LOOPS(double, f64)
+#define LANES 16 /* fixed, so that the bits are the same at every level */
 
-/* One block: elements first .. first + n - 1. The last addition goes straight to the only output,
- * or to a block from which all outputs are copied. */
-#define BLOCKS(T, name) \
-    static void block_##name(const job *j, int64_t first, int64_t n) \
-    { \
-        T room[FOLD_DEPTH][BLOCK / sizeof(T)]; \
-        const T *stack[FOLD_DEPTH]; \
-        int top = 0, last = j->order->length - 1; \
-        T *sum = j->outs == 1 ? (T *)j->out[0] + first : room[0]; \
-        for (int i = 0; i <= last; i++) { \
-            int step = j->order->step[i]; \
-            if (step != FOLD_ADD) { \
-                stack[top++] = (const T *)j->in[step] + first; \
-                continue; \
-            } \
-            top--; \
-            if (i == last) \
-                add_scaled_##name(sum, stack[0], stack[1], n, (T)j->scale); \
-            else { \
-                add_##name(room[top - 1], stack[top - 1], stack[top], n); \
-                stack[top - 1] = room[top - 1]; \
-            } \
-        } \
-        if (last == 0) \
-            scaled_##name(sum, stack[0], n, (T)j->scale); \
-        for (int k = 0; k < j->outs && j->outs > 1; k++) \
-            memcpy((T *)j->out[k] + first, sum, (size_t)n * sizeof(T)); \
-    }
-BLOCKS(float, f32)
-BLOCKS(double, f64)
+#define T float
+#define NAME(f) f##_f32
+#include "core/cpu/simd/fold_loops.h"
+#define T double
+#define NAME(f) f##_f64
+#include "core/cpu/simd/fold_loops.h"
 
 static void fold_share(part mine, const job *j, torc_dtype dtype)
 {
@@ -81,10 +46,24 @@ static void fold_share(part mine, const job *j, torc_dtype dtype)
     }
 }
 
-void SIMD(cpu_fold)(const fold_order *order, void *const *in, void *const *out, int outs, int64_t n,
-                    torc_dtype dtype, double scale)
+static double sum_of(const double *x, int64_t n)
 {
-    const job j = {order, in, out, outs, scale};
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    return sum;
+}
+
+void SIMD(cpu_fold)(const fold_order *order, void *const *in, void *const *out, int outs, int64_t n,
+                    torc_dtype dtype, double scale, double *squares)
+{
+    int64_t each = BLOCK / (int64_t)torc_dtype_size(dtype), blocks = part_count(n, each);
+    job j = {order, in, out, outs, scale, NULL};
+    if (squares)
+        j.squares = base_alloc((size_t)blocks + 1, sizeof *j.squares);
     int64_t bytes = n * (int64_t)torc_dtype_size(dtype) * (order->length / 2 + 1 + outs);
-    PARALLEL(bytes, n, BLOCK / 4, fold_share, &j, dtype);
+    PARALLEL(bytes, n, each, fold_share, &j, dtype);
+    if (squares)
+        *squares = sum_of(j.squares, blocks);
+    free(j.squares);
 }
