@@ -10,6 +10,7 @@
 #include "allreduce/reducer.h"
 #include "allreduce/replicas.h"
 #include "allreduce/shard.h"
+#include "allreduce/tune.h"
 #include "core/nn/module.h"
 
 #include <stdio.h>
@@ -215,6 +216,8 @@ torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o)
     verify(at, c, net);
     broadcast(at, c, net);
     tell_the_world(o.virtual_ranks);
+    if (base_setting_number("TORC_TUNE", 0, 0, 1) > 0)
+        job_check(at, __func__, tune(c));
     attached *a = base_alloc(1, sizeof *a);
     *a = (attached){net, reducer_new(at, c, plan_of(at, net), reducer_options_of(net, o)),
                     o.verify_every, all};

@@ -11,6 +11,15 @@
 
 static const wire_algorithm *const algorithms[] = {&wire_ring, &wire_exchange, &wire_doubling};
 
+typedef struct lesson { /* of plan_learn() */
+    size_t bytes;
+    const wire_algorithm *by;
+} lesson;
+
+#define LESSONS 16
+static lesson lessons[LESSONS];
+static int learned;
+
 typedef struct row {
     int hosts;    /* up to so many */
     size_t bytes; /* up to so long */
@@ -47,27 +56,46 @@ static const wire_algorithm *asked_for(void)
     return by;
 }
 
+const wire_algorithm *plan_algorithm(int i)
+{
+    return i < ARRAY_LENGTH(algorithms) ? algorithms[i] : NULL;
+}
+
+void plan_learn(size_t bytes, const wire_algorithm *by)
+{
+    if (learned == LESSONS)
+        bug("a table of more than %d sizes", LESSONS);
+    lessons[learned++] = (lesson){bytes, by};
+}
+
+static const wire_algorithm *as_learned(size_t bytes)
+{
+    for (int i = 0; i < learned; i++)
+        if (bytes <= lessons[i].bytes || i == learned - 1)
+            return lessons[i].by;
+    return NULL;
+}
+
 const wire_algorithm *plan_wire(size_t bytes, int hosts)
 {
     const wire_algorithm *by = asked_for();
+    if (!by)
+        by = as_learned(bytes);
     for (int i = 0; !by && i < ARRAY_LENGTH(table); i++)
         if (hosts <= table[i].hosts && bytes <= table[i].bytes)
             by = table[i].by;
     return by;
 }
 
+/* Sizes from 4 KiB on, a line where the choice changes. */
 void plan_print(int hosts)
 {
-    const row *from = table;
-    while (hosts > from->hosts)
-        from++;
-    for (const row *r = from; r->hosts == from->hosts; r++) {
-        if (r->bytes == ANY_BYTES)
-            printf("between %d hosts, longer slices: %s\n", hosts, r->by->name);
-        else
-            printf("between %d hosts, slices up to %zu KiB: %s\n", hosts, r->bytes >> 10,
-                   r->by->name);
-        if (r == &table[ARRAY_LENGTH(table) - 1])
-            break;
+    const wire_algorithm *last = NULL;
+    for (size_t bytes = 4096; bytes <= (size_t)1 << 30; bytes *= 2) {
+        const wire_algorithm *by = plan_wire(bytes, hosts);
+        if (by != last)
+            printf("between %d hosts, slices from %zu KiB: %s\n", hosts,
+                   last ? (bytes / 2 >> 10) : 0, by->name);
+        last = by;
     }
 }

@@ -354,19 +354,3 @@ TEST(other_terms_are_told_between_hosts)
     threads_run(2, disagree, &o);
     CHECK(o.told[0] && o.told[1]);
 }
-
-TEST(the_plan_can_be_overridden)
-{
-    CHECK(plan_wire(64 << 10, 2) == &wire_exchange);
-    CHECK(plan_wire(64 << 20, 2) == &wire_ring);
-    CHECK(plan_wire(64 << 10, 5) == &wire_doubling);
-    setenv("TORC_ALLREDUCE", "ring", 1);
-    CHECK(plan_wire(64, 5) == &wire_ring);
-    CHECK(plan_named("carrier pigeon") == NULL);
-}
-
-TEST_DIES(an_unknown_algorithm_is_refused, 1, "expected ring, exchange or doubling, found \"star\"")
-{
-    setenv("TORC_ALLREDUCE", "star", 1);
-    plan_wire(64, 5);
-}
