@@ -102,13 +102,15 @@ static int next_leaf(const reducer *r)
 
 static void take_shard(reducer *r)
 {
-    r->leaf = base_shard();
-    base_set_shard(SHARD_NONE);
-    if (r->leaf != SHARD_EMPTY && r->leaf != next_leaf(r))
+    int64_t handed_out;
+    r->leaf = base_shard(&handed_out);
+    bool fresh = handed_out > r->shards_taken;
+    if (!fresh || (r->leaf != SHARD_EMPTY && r->leaf != next_leaf(r)))
         die_at(r->at, "torc_backward",
                "with .virtual_ranks there is one backward a batch of torc_loader_next(): expected "
                "micro-shard %d, found %s",
-               next_leaf(r), r->leaf == SHARD_NONE ? "none" : "another");
+               next_leaf(r), fresh ? "another" : "none that is new");
+    r->shards_taken = handed_out;
 }
 
 void leaf_begin(reducer *r)

@@ -44,32 +44,43 @@ typedef struct reducer {
     comm *c;
     bucket_plan plan;
     reducer_options how;
-    bool no_sync;      /* this backward only accumulates */
-    bool synchronised; /* the gradients hold a mean already (as far as nobody cleared them) */
-    bool sends;        /* this backward ends with the mean */
-    double weight;     /* of this rank, over the backward calls since the last synchronisation */
-    int calls;
-    double scale;            /* of the sums; NaN until the weights have come */
-    double statistics_scale; /* 1 / leaves */
-    double squares;          /* of the buckets that are finished */
-    int launched, finished;  /* buckets, in this backward */
-    reduction weights, statistics, active[TEAM_ACTIVE];
-    bool weights_done, statistics_sent;
-    tree_stack stack; /* of this rank's leaves so far; none: nothing collected */
-    int leaf, merges; /* the leaf under way; how often it meets a sibling */
-    reduction single; /* outside of backward, by this name */
-    const char *waits_for;
-    bool gathered;                 /* sharded: the gradients are the whole mean */
-    bool collecting;               /* a forward pass has been made since the last mean */
-    char *before;                  /* the buffers as they were then */
-    int *ready_order, ready_count; /* recorded in the first synchronised backward */
-    bool *is_ready;
-    bool rebuilt;
+    torc_ddp_stats stats;
     void (*synchronised_step)(void *context, torc_site at); /* told of every mean */
     void *context;
-    torc_site at; /* of the backward under way */
-    double began; /* seconds */
-    torc_ddp_stats stats;
+
+    /* since the last mean */
+    double weight;     /* of this rank, over its backward calls */
+    int calls;         /* their number */
+    bool no_sync;      /* the next one only accumulates */
+    bool synchronised; /* there was none: the gradients hold a mean (as far as nobody cleared) */
+
+    /* of the backward under way */
+    torc_site at;
+    double began;           /* seconds */
+    bool sends;             /* it ends with the mean */
+    double scale;           /* of the sums; NaN until the weights have come */
+    double squares;         /* of the buckets that are finished */
+    int launched, finished; /* buckets */
+    bool weights_done, statistics_sent;
+    reduction weights, active[TEAM_ACTIVE], statistics;
+    bool *is_ready;
+
+    /* the order of buckets, found in the first one that sends */
+    int *ready_order, ready_count;
+    bool rebuilt;
+
+    /* leaf.h */
+    tree_stack stack;        /* of this rank's leaves so far; none: nothing collected */
+    int64_t shards_taken;    /* of those that loaders have handed out */
+    int leaf, merges;        /* the leaf under way; how often it meets a sibling */
+    bool collecting;         /* a forward pass has been made since the last mean */
+    char *before;            /* the buffers as they were then */
+    double statistics_scale; /* 1 / leaves */
+
+    /* outside of backward */
+    reduction single;
+    const char *waits_for; /* its name */
+    bool gathered;         /* shard.h: the gradients are the whole mean */
 } reducer;
 
 /* Attaches to the parameters in `plan`, which becomes the reducer's. */

@@ -17,6 +17,7 @@ static _Thread_local char last_error[SENTENCE];
 static void (*tell_others)(int code);
 static world the_world = {.size = 1, .local_size = 1};
 static int the_shard = SHARD_NONE;
+static int64_t shards_handed_out;
 
 /* ---- errors ---- */
 
@@ -114,14 +115,16 @@ void base_set_world(world w)
     the_world = w;
 }
 
-int base_shard(void)
+int base_shard(int64_t *handed_out)
 {
+    *handed_out = shards_handed_out;
     return the_shard;
 }
 
 void base_set_shard(int shard)
 {
     the_shard = shard;
+    shards_handed_out++;
 }
 
 /* ---- logging ---- */

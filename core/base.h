@@ -63,10 +63,10 @@ typedef struct world {
 const world *base_world(void); /* one rank, {0, 1, 0, 1}, until the job is joined */
 void base_set_world(world w);
 
-/* The micro-shard that the loader handed out last and no backward has taken; SHARD_EMPTY: the one
- * that a rank gets where others have one more. */
+/* The micro-shard that the loader handed out last, and how many it has handed out so far.
+ * SHARD_EMPTY: the one that a rank gets where others have one more. */
 enum { SHARD_EMPTY = -1, SHARD_NONE = -2 };
-int base_shard(void);
+int base_shard(int64_t *handed_out);
 void base_set_shard(int shard);
 
 /* ---- logging: "torc: ..." on stderr, with the rank in front where there are several ---- */

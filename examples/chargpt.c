@@ -126,7 +126,9 @@ static void write_table(const meter *m, torc_module *net, double loss, double pe
 {
     double step = meter_step_seconds(m), rate = (double)m->per_step / step;
     torc_ddp_stats s = torc_ddp_statistics(net);
-    double wait = torc_max_over_ranks(s.steps ? s.wait_seconds / (double)s.steps : 0);
+    double means = s.steps ? (double)s.steps : 1;
+    double wait = torc_max_over_ranks(s.wait_seconds / means);
+    double hidden = torc_max_over_ranks(s.overlapped_seconds / means);
     if (torc_rank() != 0)
         return;
     printf("\n  ranks x threads             %d x %d\n", torc_world_size(), torc_threads());
@@ -134,6 +136,8 @@ static void write_table(const meter *m, torc_module *net, double loss, double pe
     printf("  validation loss             %.4f\n", loss);
     printf("  tokens/s                    %.0f\n", rate);
     printf("  step                        %.1f ms\n", 1e3 * step);
+    printf("  gradients summed            %.2f MB a step\n", 1e-6 * s.bytes / means);
+    printf("  adding them in backward     %.1f %% of the step\n", 100 * hidden / step);
     printf("  waiting for communication   %.1f %% of the step\n", 100 * wait / step);
     printf("  peak memory of a rank       %.0f MB\n", peak);
 }
