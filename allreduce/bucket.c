@@ -57,7 +57,7 @@ static size_t assign(bucket_plan *p, size_t first_bytes, size_t bytes)
         int i = p->order[place];
         const tensor *t = p->parameter[i];
         size_t limit = p->buckets <= 1 ? first_bytes : bytes;
-        bool full = b && bucket_bytes(b) + room_of(t) > limit;
+        bool full = b && bucket_bytes(b) >= limit;
         if (!b || full || b->dtype != t->dtype)
             b = add_bucket(p, t->dtype, at, place);
         p->bucket_of[i] = p->buckets - 1;

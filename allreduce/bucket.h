@@ -44,8 +44,9 @@ typedef struct bucket_plan {
     storage *memory; /* the team's buffer; the team goes with it */
 } bucket_plan;
 
-/* Lays parameters[order[0]], parameters[order[1]], ... into buckets of at most `bytes` (a larger
- * parameter gets one of its own), the first of at most `first_bytes`, opens a team for them (every
+/* Lays parameters[order[0]], parameters[order[1]], ... into buckets that are full when they have
+ * `bytes` or more, the first when it has `first_bytes`, so that a small parameter joins the large
+ * one before it; opens a team for them (every
  * rank calls it alike), and moves their gradients there, values kept. `order` is copied. */
 torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *order,
                             size_t first_bytes, size_t bytes);

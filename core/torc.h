@@ -484,7 +484,8 @@ TORC_API void torc_init_constant(torc_site at, torc_tensor *t, double value);
 
 typedef struct torc_ddp_options {
     int _;
-    size_t bucket_bytes;       /* the largest bucket; the usual value suits the device */
+    size_t bucket_bytes;       /* a bucket is full when it has so many; the usual value suits the
+                                  device */
     size_t first_bucket_bytes; /* the first is small, so that the others are busy early */
     /* The global batch is cut into so many micro-shards, whatever the number of ranks (up to as
      * many): each is a batch of its own from the loader, gradients are added in one order over the
