@@ -329,6 +329,7 @@ void comm_close(comm *c)
 {
     if (!c)
         return;
+    status_on_scope(NULL, NULL); /* nobody is left to be told */
     bool orderly = comm_barrier(c, "leave") == TORC_OK && watches_leave(c) == TORC_OK;
     if (!orderly)
         log_line(LOG_WARN, "leaving without the others: %s", torc_last_error());

@@ -11,12 +11,14 @@
  *     ring          allreduce/ring.c  ->  comm_send / comm_receive / comm_test
  *
  * Every wait has the deadline of TORC_TIMEOUT (seconds, 120), counted anew for every piece of a
- * long buffer. When it passes the call returns TORC_ERR_TIMEOUT and the sentence names the
- * collective (its number and name), this rank and the missing one with host and pid, how long it
- * waited, and the collective in which the missing rank was last seen. Ranks that are in different
+ * long buffer, and put off while a missing rank says that it does something long (watch.h). When it
+ * passes the call returns TORC_ERR_TIMEOUT and the sentence names the collective (its number and
+ * name), this rank and the missing ones with host and pid, how long it waited, and for each of them
+ * the collective and the line of the program in which it was last seen. Ranks that are in different
  * collectives (kind, count, dtype, op, root or name) all get TORC_ERR_PEER at once, with both
- * sides; no buffer has been touched then. After either, every further collective fails too, and a
- * buffer whose call timed out may still be written to: end the process, do not free it.
+ * sides; no buffer has been touched then. Ranks that wait for each other, one in a collective and
+ * one for a transfer, get it within two seconds. After any of these every further collective fails
+ * too, and a buffer whose call failed may still be written to: end the process, do not free it.
  *
  * Counts and bytes are size_t: what is long is cut into pieces inside. All calls come from one
  * thread. A program that called MPI_Init itself must leave before its MPI_Finalize.

@@ -8,7 +8,8 @@ what=${1:-collectives} runs=${2:-50} good=0 i=0
 export TORC_TIMEOUT=30
 while [ $i -lt "$runs" ]; do
     i=$((i + 1))
-    said=$(timeout 25 "$TORC_BIN/torcrun" --oversubscribe -n 3 "$VICTIM" "$what" skip $i 2>&1) && code=0 || code=$?
+    said=$(timeout 25 "$TORC_BIN/torcrun" --oversubscribe -n 3 "$VICTIM" "$what" skip $i 2>&1)
+    code=$?
     rank=$(printf '%s\n' "$said" | sed -n 's/.*victim: rank //p')
     line=$(printf '%s\n' "$said" | grep 'not in the same' | head -n 1)
     sides=$(printf '%s\n' "$line" | grep -o 'rank [0-9]* (' | sort -u | wc -l)

@@ -20,7 +20,8 @@ while [ $i -lt "$runs" ]; do
     if printf '%s\n' "$said" | grep -q "waited 3 s for .*rank $rank (" && [ "$within" = 1 ]; then
         good=$((good + 1))
     else
-        printf 'run %d: rank %s stopped at %s, all ended at %s\n%s\n' $i "$rank" "$stopped" "$ended" "$said"
+        printf 'run %d: rank %s stopped at %s, all ended at %s\n%s\n' \
+            $i "$rank" "$stopped" "$ended" "$said"
     fi
 done
 echo "$what, a rank stopped: $good of $runs"
