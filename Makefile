@@ -44,7 +44,7 @@ examples := $(patsubst examples/%.c,$(BUILD)/bin/%,$(wildcard examples/*.c))
 test_support := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/test_%,$(wildcard tests/*.c)))
 tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(wildcard tests/test_*.c))
 
-.PHONY: all lib test check-includes fuzz bench-peer bench-allreduce bench-step install uninstall clean help
+.PHONY: all lib test soak check-includes fuzz bench-peer bench-allreduce bench-step install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -113,6 +113,7 @@ $(BUILD)/bin/%: $(BUILD)/obj/examples/%.o $(example_objects) $(BUILD)/lib/libtor
 	$(CC) -fopenmp $(sanitize) -o $@ $< $(example_objects) -L$(BUILD)/lib -ltorc -Wl,-rpath,'$$ORIGIN/../lib' \
 	    -ljansson -lm
 $(BUILD)/test/test_bench: $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out allreduce/bench.c,$(bench_sources)))
+$(BUILD)/test/test_compressor: $(BUILD)/obj/examples/common/powersgd.o
 $(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
@@ -121,12 +122,23 @@ $(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
 $(BUILD)/obj/tests/%.o: tests/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	$(CC) $(flags) $(mpi_flags) -c $< -o $@
+$(BUILD)/obj/tests/test_compressor.o: flags += -Icore
 
 # ---- test ----
 
 chosen := $(if $(T),$(filter %test_$(T),$(tests)),$(tests))
 test: all $(chosen)
 	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) tests/run.sh $(chosen)
+
+# Jobs in which a rank is stopped, or skips a step: 200 of them, about 8 minutes.
+$(BUILD)/bin/victim: $(BUILD)/obj/tests/soak/victim.o $(library_objects)
+	@mkdir -p $(@D)
+	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs)
+soak: $(BUILD)/bin/torcrun $(BUILD)/bin/victim
+	@for what in collectives training; do for how in skip stop; do \
+	    TORC_BIN=$(abspath $(BUILD)/bin) VICTIM=$(abspath $(BUILD)/bin/victim) \
+	    tests/soak/$$how.sh $$what || exit 1; \
+	done; done
 
 check-includes:
 	@scripts/check_includes.sh
@@ -162,6 +174,7 @@ help:
 	@echo 'make                      the library, torcrun and the examples, into build/'
 	@echo 'make test [T=name]        all tests, or tests/test_NAME.c alone'
 	@echo 'make SAN=address test     the same under a sanitizer (address, undefined, thread), into build/SAN'
+	@echo 'make soak                 200 jobs in which a rank is stopped or skips a step: 8 minutes'
 	@echo 'make fuzz                 60 seconds of fuzzing for each file reader (needs clang)'
 	@echo 'make bench-peer           the workloads side by side with PyTorch (PYTHON= leads to it)'
 	@echo 'make bench-allreduce      sums over ranks against Open MPI, and gloo where PYTHON= has a PyTorch'

@@ -5,6 +5,7 @@
  *     broadcast   rank 0's parameters and buffers go to all
  *     attach      a reducer hooks itself to the parameters (reducer.h)
  */
+#include "allreduce/compressor.h"
 #include "allreduce/job.h"
 #include "allreduce/plan.h"
 #include "allreduce/reducer.h"
@@ -189,8 +190,12 @@ static void tell_the_world(int virtual_ranks)
 
 static reducer_options reducer_options_of(torc_module *net, torc_ddp_options o)
 {
-    reducer_options how = {
-        .leaves = o.virtual_ranks, .compress = o.compress == TORC_BF16, .shard = o.shard_optimizer};
+    reducer_options how = {.leaves = o.virtual_ranks,
+                           .compress = o.compress == TORC_BF16,
+                           .shard = o.shard_optimizer,
+                           .net = net,
+                           .compressor = o.compressor,
+                           .compressor_context = o.compressor_context};
     how.bytes = o.bucket_bytes ? o.bucket_bytes : base_limit(BUCKET_BYTES, SMALL_BUCKET_BYTES);
     how.first_bytes = o.first_bucket_bytes ? o.first_bucket_bytes
                                            : base_limit(FIRST_BUCKET_BYTES, SMALL_BUCKET_BYTES / 2);
@@ -213,6 +218,7 @@ torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o)
         die_at(at, __func__, "expected a module, found NULL");
     comm *c = job_comm(at, __func__);
     check_options(at, c, o);
+    compressor_check(at, net, o);
     verify(at, c, net);
     broadcast(at, c, net);
     tell_the_world(o.virtual_ranks);
@@ -239,6 +245,11 @@ static reducer *reducer_of(torc_site at, const char *op, torc_module *net)
         if (a->net == net)
             return a->reducer;
     die_at(at, op, "expected a module that torc_ddp() returned");
+}
+
+void torc_ddp_mean(torc_site at, torc_module *net, float *values, int64_t n)
+{
+    compressor_mean(reducer_of(at, __func__, net), at, values, n);
 }
 
 static void leave_no_sync(void *what)

@@ -1,8 +1,10 @@
 /* reducer -- see reducer.h. */
 #include "allreduce/reducer.h"
 
+#include "allreduce/compressor.h"
 #include "allreduce/job.h"
 #include "allreduce/leaf.h"
+#include "comm/watch.h"
 #include "core/kernels.h"
 
 #include <math.h>
@@ -35,40 +37,29 @@ static void describe(const reducer *r, int i, char *text, size_t size)
 }
 
 /* The reduction that everything waits for. The weights belong to the first bucket. */
-static const reduction *oldest(const reducer *r, char *text, size_t size)
+static const reduction *oldest(const reducer *r)
 {
-    if (r->waits_for) {
-        snprintf(text, size, "%s", r->waits_for);
+    if (r->waits_for)
         return &r->single;
-    }
-    snprintf(text, size, r->weights_done ? "running statistics" : "weights of the batch");
-    if (r->finished < r->plan.buckets)
-        describe(r, r->finished, text, size);
     if (!r->weights_done)
         return &r->weights;
     return r->finished < r->plan.buckets ? &r->active[r->finished % TEAM_ACTIVE] : &r->statistics;
 }
 
-static _Noreturn void die_of_timeout(const reducer *r, torc_site at)
+static void describe_oldest(const void *of_reducer, char *text, size_t size)
 {
-    char text[128], who[200] = "nobody";
-    bool *missing = base_alloc((size_t)comm_size(r->c), sizeof *missing);
-    const reduction *late = oldest(r, text, sizeof text);
-    int more = -1;
-    reduction_missing(late, missing);
-    for (int rank = comm_size(r->c) - 1; rank >= 0; rank--)
-        if (missing[rank]) {
-            more++;
-            snprintf(who, sizeof who, "rank %d (%s, pid %d)", rank, comm_host(r->c, rank),
-                     comm_pid(r->c, rank));
-        }
-    free(missing);
-    torc_status s =
-        fail(TORC_ERR_TIMEOUT, "%s: rank %d (%s, pid %d) waited TORC_TIMEOUT seconds for %s%s",
-             text, comm_rank(r->c), comm_host(r->c, comm_rank(r->c)),
-             comm_pid(r->c, comm_rank(r->c)), who, more > 0 ? " and others" : "");
-    job_check(at, op_name, s);
-    bug("a failure that is none");
+    const reducer *r = of_reducer;
+    if (r->waits_for)
+        snprintf(text, size, "%s", r->waits_for);
+    else if (r->finished < r->plan.buckets)
+        describe(r, r->finished, text, size);
+    else
+        snprintf(text, size, r->weights_done ? "running statistics" : "weights of the batch");
+}
+
+static void missing_in_oldest(const void *of_reducer, bool *missing)
+{
+    reduction_missing(oldest(of_reducer), missing);
 }
 
 /* ---- a backward begins ---- */
@@ -173,7 +164,7 @@ static void settle(const reducer *r, const bucket *b)
  * of the whole gradients instead. */
 static bool wants_squares(const reducer *r)
 {
-    return r->hook.wants_squares && !r->plan.t->one_tree;
+    return r->hook.wants_squares && !r->plan.t->one_tree && !r->how.compressor;
 }
 
 static void launch(reducer *r, int i)
@@ -198,8 +189,8 @@ static void launch(reducer *r, int i)
 
 static void launch_full(reducer *r)
 {
-    while (r->launched < r->plan.buckets && r->launched - r->finished < TEAM_ACTIVE &&
-           r->plan.bucket[r->launched].awaited == 0)
+    while (!r->how.compressor && r->launched < r->plan.buckets &&
+           r->launched - r->finished < TEAM_ACTIVE && r->plan.bucket[r->launched].awaited == 0)
         launch(r, r->launched);
 }
 
@@ -321,15 +312,15 @@ static bool single_is_over(reducer *r)
 /* Within the deadline, which starts anew whenever something has moved. */
 static void wait_until(reducer *r, torc_site at, bool (*over)(reducer *r))
 {
-    double limit = base_setting_number("TORC_TIMEOUT", 120, 0.1, 1e6);
-    int finished = r->finished;
-    for (wait w = wait_start(limit); !over(r);) {
-        if (r->finished != finished)
-            w = wait_start(limit);
-        finished = r->finished;
-        if (!wait_once(&w))
-            die_of_timeout(r, at);
+    torc_status s = TORC_OK;
+    comm_watch w = comm_watch_start(r->c);
+    while (s == TORC_OK && !over(r)) {
+        comm_awaited a = {COMM_IN_TRANSFER, oldest(r)->transfer, describe_oldest, missing_in_oldest,
+                          r};
+        s = comm_watch_turn(&w, &a);
     }
+    comm_watch_end(&w);
+    job_check(at, op_name, s);
 }
 
 void reducer_reduce(reducer *r, torc_site at, reduction_what what)
@@ -339,6 +330,22 @@ void reducer_reduce(reducer *r, torc_site at, reduction_what what)
     reduction_start(&r->single, r->plan.t, what);
     wait_until(r, at, single_is_over);
     r->waits_for = NULL;
+}
+
+static bool weights_are_there(reducer *r)
+{
+    move(r);
+    return r->weights_done;
+}
+
+/* The user's function in place of the buckets' journey. */
+static void call_compressor(reducer *r, torc_site at)
+{
+    wait_until(r, at, weights_are_there);
+    compressor_run(r);
+    r->launched = r->plan.buckets;
+    while (r->finished < r->plan.buckets)
+        finish(r);
 }
 
 static void wait_for_all(reducer *r, torc_site at)
@@ -362,6 +369,8 @@ static void end(tape_hook *h, torc_site at)
     }
     for (int i = 0; i < r->plan.buckets; i++)
         r->plan.bucket[i].awaited = 0; /* whoever took no part is final as well */
+    if (r->how.compressor)
+        call_compressor(r, at);
     wait_for_all(r, at);
     r->stats.wait_seconds += torc_seconds() - start;
     r->stats.steps++;
@@ -392,7 +401,7 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
     r->ready_order = base_alloc(n, sizeof *r->ready_order);
     r->is_ready = base_alloc(n, sizeof *r->is_ready);
     r->plan.tail = leaf_statistics_bytes(r);
-    r->plan.spare = how.shard;
+    r->plan.spare = how.shard || how.compressor;
     r->before = base_alloc(leaf_buffer_bytes(r), 1);
     int *reverse = base_alloc(n, sizeof *reverse);
     for (int i = 0; i < plan.parameters; i++) {
@@ -406,7 +415,8 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
     if (how.shard && !r->plan.t->shared)
         log_line(LOG_WARN, "the ranks of a host share no memory: the optimizer is not sharded");
     r->how.shard = how.shard && r->plan.t->shared;
-    r->rebuilt = r->how.shard; /* there is no overlap whose order would matter */
+    /* where there is no overlap its order does not matter */
+    r->rebuilt = r->how.shard || r->how.compressor;
     r->statistics_scale = 1.0 / r->plan.t->leaves;
     r->stats.buckets = r->plan.buckets;
     tape_attach(&r->hook);

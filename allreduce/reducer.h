@@ -23,6 +23,9 @@
  * Virtual ranks. With V leaves (tree.h) each backward call is one leaf, on the micro-shard that the
  * loader handed out; all but a rank's last are added up in this rank's own buffers, and the last
  * one sends. In between `hook.partial` tells the optimizer that there is nothing to step on.
+ *
+ * With a compressor no bucket is sent: when backward is over, and the weights have come, the user's
+ * function makes the mean (compressor.h).
  */
 #ifndef TORC_REDUCER_H
 #define TORC_REDUCER_H
@@ -34,7 +37,10 @@ typedef struct reducer_options {
     size_t first_bytes, bytes; /* of buckets */
     int leaves;                /* 0: one a rank */
     bool compress;
-    bool shard;      /* shard.h */
+    bool shard;                 /* shard.h */
+    torc_module *net;           /* what the compressor is called with */
+    torc_compressor compressor; /* compressor.h; NULL: none */
+    void *compressor_context;
     tensor **buffer; /* of the module, as running statistics; becomes the reducer's */
     int buffers;
 } reducer_options;

@@ -2,6 +2,7 @@
 #include "allreduce/reduction.h"
 
 #include "allreduce/plan.h"
+#include "comm/watch.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -120,13 +121,17 @@ void reduction_start(reduction *r, team *t, reduction_what what)
     r->t = t;
     r->what = what;
     r->number = number;
+    r->transfer = comm_number_transfer(t->c);
     r->phase = REDUCTION_POSTED;
     r->squares = 0;
     team_slot *mine = team_slot_of(t, t->local, number);
     if (is_few(r))
         memcpy(mine->few, buffer_of(r, t->local, 0), bytes_before(r, what.count));
-    mine->terms = (team_terms){
-        .number = number, .count = what.count, .offset = what.offset, .dtype = what.dtype};
+    mine->terms = (team_terms){.number = number,
+                               .count = what.count,
+                               .offset = what.offset,
+                               .batches = (uint64_t)status_here()->batches,
+                               .dtype = what.dtype};
     strncpy(mine->terms.name, what.name, sizeof mine->terms.name - 1);
     atomic_store_explicit(&mine->fingerprint, fingerprint_of(&mine->terms), memory_order_relaxed);
     atomic_store_explicit(&mine->posted, number, memory_order_release);

@@ -41,7 +41,8 @@ typedef struct reduction {
     team *t;
     reduction_what what;
     reduction_phase phase;
-    uint64_t number;
+    uint64_t number;   /* in its team */
+    uint64_t transfer; /* in the job (comm/watch.h) */
     wire w;
     char *node[TREE_NODES]; /* of my slice: where this host's nodes start */
     torc_status status;     /* of what went wrong in reduction_start() */

@@ -116,6 +116,18 @@ void status_leave(void)
     tell();
 }
 
+static void leave(void *unused)
+{
+    (void)unused;
+    status_leave();
+}
+
+torc_scope torc_long_enter(const char *what)
+{
+    status_enter(what);
+    return (torc_scope){leave, NULL, 1};
+}
+
 void status_on_scope(void (*tell_others)(void *context), void *context)
 {
     the_writer.tell = tell_others;

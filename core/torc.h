@@ -71,6 +71,18 @@ typedef enum torc_status {
  * first. */
 TORC_API const char *torc_last_error(void);
 
+/* ---- scopes: blocks that begin and end something; leaving one by break or return is fine ---- */
+
+typedef struct torc_scope {
+    void (*leave)(void *what);
+    void *what;
+    int open;
+} torc_scope;
+TORC_API void torc_scope_leave(torc_scope *scope);
+#define TORC_SCOPE(enter) \
+    for (torc_scope torc_scope_ __attribute__((cleanup(torc_scope_leave))) = (enter); \
+         torc_scope_.open; torc_scope_leave(&torc_scope_))
+
 /* ---- the job ---- */
 
 /* Joins the job: rank, world size, threads. Call it first. Ranks that a launcher promised and that
@@ -85,6 +97,11 @@ TORC_API void torc_set_threads(torc_site at, int threads);
 TORC_API int torc_threads(void);
 /* All ranks wait for each other. */
 TORC_API void torc_barrier(torc_site at);
+/* `TORC_LONG("evaluating") { ... }`: this rank does something long by itself, and those who wait
+ * for it do so for up to TORC_LONG_TIMEOUT seconds (1800) instead of TORC_TIMEOUT. torc_save()
+ * enters such a scope. */
+TORC_API torc_scope torc_long_enter(const char *what);
+#define TORC_LONG(what) TORC_SCOPE(torc_long_enter(what))
 /* The sum, or the largest, of one number over all ranks; every rank must call it and gets the same
  * bits. */
 TORC_API double torc_sum_over_ranks(torc_site at, double value);
@@ -179,18 +196,8 @@ TORC_API bool torc_requires_grad(torc_site at, torc_tensor *t);
 TORC_API void torc_set_requires_grad(torc_site at, torc_tensor *t, bool on);
 TORC_API void torc_tape_clear(torc_site at); /* all that ops returned and nobody kept is gone */
 
-/* A scope in which nothing is recorded: `TORC_NO_GRAD { ... }`. Leaving it by break or return is
- * fine. */
-typedef struct torc_scope {
-    void (*leave)(void *what);
-    void *what;
-    int open;
-} torc_scope;
+/* A scope in which nothing is recorded: `TORC_NO_GRAD { ... }`. */
 TORC_API torc_scope torc_no_grad_enter(void);
-TORC_API void torc_scope_leave(torc_scope *scope);
-#define TORC_SCOPE(enter) \
-    for (torc_scope torc_scope_ __attribute__((cleanup(torc_scope_leave))) = (enter); \
-         torc_scope_.open; torc_scope_leave(&torc_scope_))
 #define TORC_NO_GRAD TORC_SCOPE(torc_no_grad_enter())
 
 /* Compares backward with central differences of the scalar function f of the n f64 tensors in `in`.
@@ -482,6 +489,20 @@ TORC_API void torc_init_constant(torc_site at, torc_tensor *t, double value);
 
 /* ---- data parallelism ---- */
 
+/* A parameter's gradient as a compressor sees it: `values` are contiguous, in the parameter's own
+ * order of memory (row-major, or channels last), and stay torc's. */
+typedef struct torc_gradient {
+    const char *name; /* as torc_parameter_named() takes it */
+    torc_shape shape;
+    float *values;
+} torc_gradient;
+/* Turns this rank's gradients into what the optimizer shall see, in place, at the end of a backward
+ * that synchronises; the plain mean over the ranks of what comes in is the exact mean over the
+ * global batch. All n gradients come at once, in order of registration, on every rank, also on one
+ * without samples; every rank must leave the same bits. It talks to the others through
+ * torc_ddp_mean(). */
+typedef void (*torc_compressor)(torc_module *net, torc_gradient *gradients, int n, void *context);
+
 typedef struct torc_ddp_options {
     int _;
     size_t bucket_bytes;       /* a bucket is full when it has so many; the usual value suits the
@@ -498,6 +519,12 @@ typedef struct torc_ddp_options {
      * torc_clip_grad_norm(). Where memory cannot be shared it is a notice and no more. */
     bool shard_optimizer;
     torc_dtype compress; /* TORC_BF16: what hosts send each other; sums stay in float32 */
+    /* In place of the exact mean, a function of yours, which gets compressor_context (yours too)
+     * and must be given on every rank. The gradients are float32, and nothing travels before the
+     * end of backward. Not with virtual_ranks, shard_optimizer or compress.
+     * examples/common/powersgd.h is one. */
+    torc_compressor compressor;
+    void *compressor_context;
     int verify_every; /* every so many steps compares the replicas; a difference ends the job with
                          the rank and the first tensor that differ */
 } torc_ddp_options;
@@ -506,6 +533,10 @@ typedef struct torc_ddp_options {
  * parameters and buffers to all, and from then on torc_backward() ends with every gradient the
  * exact mean over the global batch. Returns net. */
 TORC_API torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o);
+
+/* In a compressor: the mean over the ranks of n floats, in place, the same bits on every rank.
+ * Every rank calls it alike. */
+TORC_API void torc_ddp_mean(torc_site at, torc_module *net, float *values, int64_t n);
 
 /* `TORC_NO_SYNC(net) { ... }`: backward calls inside only add to the local gradients; the next one
  * outside sends all. */
@@ -517,7 +548,7 @@ typedef struct torc_ddp_stats {
     double backward_seconds;   /* from the start of backward to its last op */
     double overlapped_seconds; /* of these, spent on adding and sending gradients */
     double wait_seconds;       /* after the last op: communication that nothing covers */
-    double bytes;              /* of gradients that were summed */
+    double bytes; /* of gradients, or what a compressor made of them, that were summed */
 } torc_ddp_stats;
 TORC_API torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net);
 /* Do all ranks hold the same parameters and float buffers, to the bit? Every rank must call it; all

@@ -177,6 +177,7 @@
 #define torc_init_uniform(...) torc_init_uniform(TORC_HERE, __VA_ARGS__)
 #define torc_init_constant(...) torc_init_constant(TORC_HERE, __VA_ARGS__)
 #define torc_ddp(net, ...) torc_ddp(TORC_HERE, net, TORC_OPTIONS_(torc_ddp_options, __VA_ARGS__))
+#define torc_ddp_mean(...) torc_ddp_mean(TORC_HERE, __VA_ARGS__)
 #define torc_no_sync_enter(...) torc_no_sync_enter(TORC_HERE, __VA_ARGS__)
 #define torc_ddp_statistics(...) torc_ddp_statistics(TORC_HERE, __VA_ARGS__)
 #define torc_replicas_agree(...) torc_replicas_agree(TORC_HERE, __VA_ARGS__)

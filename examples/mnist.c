@@ -7,13 +7,12 @@
  * are trained on and the last 2,000 tested on. `scripts/get_data.sh` fetches the whole set.
  */
 #include "examples/common/meter.h"
+#include "examples/common/mnist.h"
 #include "examples/common/options.h"
 #include "torc.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define SPLIT 8000
 
 static torc_module *build(const char *model)
 {
@@ -25,36 +24,6 @@ static torc_module *build(const char *model)
         return torc_sequential(torc_flatten_layer(), torc_linear(784, 256), torc_relu_layer(),
                                torc_linear(256, 128), torc_relu_layer(), torc_linear(128, 10));
     return NULL;
-}
-
-static void load_data(const char *dir, torc_dataset **train, torc_dataset **test)
-{
-    torc_dataset *all = torc_mnist(dir, TORC_TEST);
-    if (torc_try_mnist(dir, TORC_TRAIN, train) == TORC_OK) {
-        *test = all;
-        return;
-    }
-    int64_t n = torc_dataset_size(all), split = n > SPLIT ? SPLIT : n / 2;
-    *train = torc_subset(all, 0, split);
-    *test = torc_subset(all, split, n - split);
-}
-
-/* The share of test images whose largest output is their label, over all ranks. */
-static double accuracy(torc_module *net, torc_dataset *test)
-{
-    torc_loader *loader = torc_loader_new(test, .batch_size = 500);
-    double right = 0;
-    torc_eval(net);
-    TORC_NO_GRAD
-    {
-        for (torc_batch batch; torc_loader_next(loader, &batch);) {
-            torc_tensor *guess = torc_argmax(torc_forward(net, batch.x), .dims = TORC_DIMS(1));
-            right += torc_item(torc_sum(torc_to(torc_eq(guess, batch.y), TORC_F32)));
-        }
-    }
-    torc_train(net);
-    torc_loader_free(loader);
-    return torc_sum_over_ranks(right) / (double)torc_dataset_size(test);
 }
 
 int main(int argc, char **argv)
@@ -79,7 +48,7 @@ int main(int argc, char **argv)
         torc_load(net, o.load);
 
     torc_dataset *train, *test;
-    load_data(data, &train, &test);
+    mnist_load(data, &train, &test);
     torc_optimizer *opt = torc_adamw(net, .lr = (float)o.lr);
     torc_loader *loader = torc_loader_new(train, .batch_size = o.batch, .shuffle = true,
                                           .seed = (uint64_t)o.seed, .endless = true);
@@ -94,7 +63,7 @@ int main(int argc, char **argv)
         meter_end_step(&m, loss, (long)torc_steps(opt));
     }
 
-    double right = accuracy(net, test);
+    double right = mnist_accuracy(net, test);
     bool equal = torc_replicas_agree(net);
     if (torc_rank() == 0)
         printf("%s on %d ranks: test accuracy %.2f %%, replicas %s\n", model, torc_world_size(),
