@@ -113,7 +113,7 @@ $(BUILD)/bin/%: $(BUILD)/obj/examples/%.o $(example_objects) $(BUILD)/lib/libtor
 	$(CC) -fopenmp $(sanitize) -o $@ $< $(example_objects) -L$(BUILD)/lib -ltorc -Wl,-rpath,'$$ORIGIN/../lib' \
 	    -ljansson -lm
 $(BUILD)/test/test_bench: $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out allreduce/bench.c,$(bench_sources)))
-$(BUILD)/test/test_compressor: $(BUILD)/obj/examples/common/powersgd.o
+$(BUILD)/test/test_powersgd: $(BUILD)/obj/examples/common/powersgd.o
 $(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
@@ -122,7 +122,7 @@ $(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
 $(BUILD)/obj/tests/%.o: tests/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	$(CC) $(flags) $(mpi_flags) -c $< -o $@
-$(BUILD)/obj/tests/test_compressor.o: flags += -Icore
+$(BUILD)/obj/tests/test_powersgd.o: flags += -Icore
 
 # ---- test ----
 

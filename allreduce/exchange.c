@@ -11,6 +11,7 @@
 
 #define SEGMENT_BYTES ((size_t)1 << 20)
 #define SMALL_SEGMENT_BYTES 96
+#define SMALL_MESSAGE_BYTES 40
 
 static int nodes_of(const wire *w, int member)
 {
@@ -48,13 +49,41 @@ static char *unpacked(const wire *w, int i)
     return w->compress ? room_of(w, nodes_of_all(w) + i) : room_of(w, i);
 }
 
+static size_t message_count(const wire *w)
+{
+    return base_limit(WIRE_MESSAGE_BYTES, SMALL_MESSAGE_BYTES) / w->item;
+}
+
 static void start(wire *w)
 {
     int all = nodes_of_all(w);
     w->segment_bytes = base_limit(SEGMENT_BYTES, SMALL_SEGMENT_BYTES);
     w->segments = (int64_t)((w->count * w->item + w->segment_bytes - 1) / w->segment_bytes);
-    wire_room(w, all * w->group.n, (w->compress ? 2 : 1) * (size_t)all * w->segment_bytes);
+    int messages = (int)(w->segment_bytes / w->item / message_count(w)) + 1;
+    wire_room(w, messages * all * w->group.n,
+              (w->compress ? 2 : 1) * (size_t)all * w->segment_bytes);
     w->sends = -1; /* the segment's transfers are not started */
+}
+
+/* A node of the segment comes in messages, all of which are awaited at once. */
+static torc_status receive_node(wire *w, char *to, size_t n, int member)
+{
+    torc_status s = TORC_OK;
+    size_t most = message_count(w);
+    for (size_t at = 0; at < n && s == TORC_OK; at += most)
+        s = wire_receive(w, to + at * wire_item(w), n - at < most ? n - at : most, member,
+                         &w->receiving[w->receives++]);
+    return s;
+}
+
+static torc_status send_node(wire *w, char *from, char *post, size_t n, int member)
+{
+    torc_status s = TORC_OK;
+    size_t most = message_count(w);
+    for (size_t at = 0; at < n && s == TORC_OK; at += most)
+        s = wire_send(w, from + at * w->item, post + at * wire_item(w),
+                      n - at < most ? n - at : most, member, &w->sending[w->sends++]);
+    return s;
 }
 
 static torc_status start_segment(wire *w)
@@ -64,14 +93,14 @@ static torc_status start_segment(wire *w)
     w->sends = w->receives = 0;
     for (int m = 0, place = 0; m < w->group.n; place += nodes_of(w, m++))
         for (int k = 0; m != w->group.me && k < nodes_of(w, m) && s == TORC_OK; k++)
-            s = wire_receive(w, room_of(w, place + k), n, m, &w->receiving[w->receives++]);
+            s = receive_node(w, room_of(w, place + k), n, m);
     int mine = 0;
     for (int m = 0; m < w->group.me; m++)
         mine += nodes_of(w, m);
     for (int k = 0; k < nodes_of(w, w->group.me); k++)
         for (int i = 1; i < w->group.n && s == TORC_OK; i++) /* not all to member 0 at once */
-            s = wire_send(w, w->node[k] + first * w->item, room_of(w, mine + k), n,
-                          (w->group.me + i) % w->group.n, &w->sending[w->sends++]);
+            s = send_node(w, w->node[k] + first * w->item, room_of(w, mine + k), n,
+                          (w->group.me + i) % w->group.n);
     return s;
 }
 

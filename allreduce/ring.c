@@ -25,7 +25,7 @@
  */
 #include "allreduce/wire.h"
 
-#define SEGMENT_BYTES ((size_t)256 * 1024)
+#define SEGMENT_BYTES WIRE_MESSAGE_BYTES
 #define SMALL_SEGMENT_BYTES 64
 
 typedef struct piece {

@@ -40,7 +40,11 @@ typedef struct wire_algorithm {
 
 extern const wire_algorithm wire_ring, wire_exchange, wire_doubling;
 
-#define WIRE_IN_FLIGHT 8 /* segments of a ring */
+/* A message of up to 64 KiB, its header included, leaves at once (Open MPI over TCP). A longer one
+ * is announced first, and both the announcement and the answer stand in the queues that the data
+ * fills: on a shaped link of 1 Gbit/s that made a sum of 2 MiB take 24 ms instead of 18. */
+#define WIRE_MESSAGE_BYTES ((size_t)63 << 10)
+#define WIRE_IN_FLIGHT 32 /* messages */
 
 struct wire {
     const wire_algorithm *by;
