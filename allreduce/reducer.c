@@ -4,11 +4,10 @@
 #include "allreduce/compressor.h"
 #include "allreduce/job.h"
 #include "allreduce/leaf.h"
-#include "comm/watch.h"
+#include "allreduce/waiting.h"
 #include "core/kernels.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,44 +21,6 @@ static reducer *of(tape_hook *h)
 static tensor *gradient(const reducer *r, int place)
 {
     return r->plan.parameter[r->plan.order[place]]->grad;
-}
-
-/* ---- what went wrong, in words ---- */
-
-static void describe(const reducer *r, int i, char *text, size_t size)
-{
-    const bucket_plan *p = &r->plan;
-    const bucket *b = &p->bucket[i];
-    bool several = b->end > b->first + 1;
-    snprintf(text, size, "gradient bucket %d of %d (%.20s%s%.20s)", i, p->buckets,
-             p->name[p->order[b->first]], several ? " .. " : "",
-             several ? p->name[p->order[b->end - 1]] : "");
-}
-
-/* The reduction that everything waits for. The weights belong to the first bucket. */
-static const reduction *oldest(const reducer *r)
-{
-    if (r->waits_for)
-        return &r->single;
-    if (!r->weights_done)
-        return &r->weights;
-    return r->finished < r->plan.buckets ? &r->active[r->finished % TEAM_ACTIVE] : &r->statistics;
-}
-
-static void describe_oldest(const void *of_reducer, char *text, size_t size)
-{
-    const reducer *r = of_reducer;
-    if (r->waits_for)
-        snprintf(text, size, "%s", r->waits_for);
-    else if (r->finished < r->plan.buckets)
-        describe(r, r->finished, text, size);
-    else
-        snprintf(text, size, r->weights_done ? "running statistics" : "weights of the batch");
-}
-
-static void missing_in_oldest(const void *of_reducer, bool *missing)
-{
-    reduction_missing(oldest(of_reducer), missing);
 }
 
 /* ---- a backward begins ---- */
@@ -173,7 +134,7 @@ static void launch(reducer *r, int i)
     char name[128];
     settle(r, b);
     leaf_merge(r, b->offset, b->count, b->dtype);
-    describe(r, i, name, sizeof name);
+    waiting_describe(r, i, name, sizeof name);
     reduction_start(&r->active[i % TEAM_ACTIVE], r->plan.t,
                     (reduction_what){.offset = b->offset,
                                      .count = (size_t)b->count,
@@ -309,26 +270,12 @@ static bool single_is_over(reducer *r)
     return poll_one(r, &r->single);
 }
 
-/* Within the deadline, which starts anew whenever something has moved. */
-static void wait_until(reducer *r, torc_site at, bool (*over)(reducer *r))
-{
-    torc_status s = TORC_OK;
-    comm_watch w = comm_watch_start(r->c);
-    while (s == TORC_OK && !over(r)) {
-        comm_awaited a = {COMM_IN_TRANSFER, oldest(r)->transfer, describe_oldest, missing_in_oldest,
-                          r};
-        s = comm_watch_turn(&w, &a);
-    }
-    comm_watch_end(&w);
-    job_check(at, op_name, s);
-}
-
 void reducer_reduce(reducer *r, torc_site at, reduction_what what)
 {
     r->at = at;
     r->waits_for = what.name;
     reduction_start(&r->single, r->plan.t, what);
-    wait_until(r, at, single_is_over);
+    waiting_until(r, at, op_name, single_is_over);
     r->waits_for = NULL;
 }
 
@@ -341,7 +288,7 @@ static bool weights_are_there(reducer *r)
 /* The user's function in place of the buckets' journey. */
 static void call_compressor(reducer *r, torc_site at)
 {
-    wait_until(r, at, weights_are_there);
+    waiting_until(r, at, op_name, weights_are_there);
     compressor_run(r);
     r->launched = r->plan.buckets;
     while (r->finished < r->plan.buckets)
@@ -351,7 +298,7 @@ static void call_compressor(reducer *r, torc_site at)
 static void wait_for_all(reducer *r, torc_site at)
 {
     r->statistics_sent = false;
-    wait_until(r, at, all_is_over);
+    waiting_until(r, at, op_name, all_is_over);
     if (r->statistics_sent)
         leaf_take_statistics(r);
     if (r->how.shard) /* a rank may still read parameters that nobody's gradients wait for */

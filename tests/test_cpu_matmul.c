@@ -198,3 +198,43 @@ TEST(nan_and_infinity_pass_through)
     CHECK(value_at(out, 2) == INFINITY);
     CHECK(isnan(value_at(out, 3)));
 }
+
+/* ---- with virtual ranks ---- */
+
+static void with_virtual_ranks(void)
+{
+    base_set_world((world){.size = 1, .local_size = 1, .virtual_ranks = 2});
+}
+
+TEST(in_blocks_it_is_the_same_product)
+{
+    with_virtual_ranks();
+    check_orientations(TORC_F32, 9, 8, 17);
+    check_orientations(TORC_F32, 130, 7, 5);
+    check_orientations(TORC_F32, 1, 200, 33);
+    check_batches(TORC_F32);
+}
+
+static void check_threads(int64_t m, int64_t n, int64_t k, bool a_turned, bool b_turned)
+{
+    tensor *a = matrix(TORC_F32, m, k, a_turned, 0, 1), *b = matrix(TORC_F32, k, n, b_turned, 0, 2);
+    tensor *one = made(TORC_F32, SHAPE(m, n)), *many = made(TORC_F32, SHAPE(m, n));
+    omp_set_num_threads(1);
+    MATMUL(one, a, b, NULL, false);
+    for (int threads = 2; threads <= 8; threads *= 2) {
+        omp_set_num_threads(threads);
+        MATMUL(many, a, b, NULL, false);
+        CHECK(!memcmp(tensor_data(one), tensor_data(many), (size_t)(m * n) * sizeof(float)));
+    }
+}
+
+/* Shapes of which oneDNN cuts K over two, four or eight threads. */
+TEST(threads_change_no_bits_of_blocks)
+{
+    static const int64_t shapes[][3] = {{1, 64, 784},    {10, 10, 9216},   {64, 64, 2048},
+                                        {128, 64, 4096}, {1024, 10, 2048}, {64, 384, 1024}};
+    with_virtual_ranks();
+    for (int i = 0; i < ARRAY_LENGTH(shapes); i++)
+        for (int turned = 0; turned < 4; turned++)
+            check_threads(shapes[i][0], shapes[i][1], shapes[i][2], turned & 1, turned & 2);
+}

@@ -15,8 +15,11 @@
  * b by rows, dx = g w and dw = g^T x, sgemm is up to 10 % faster.
  *
  * The same input gives the same bits on the same number of threads. f64 and products whose K is
- * small give them on any number; where K is large and M N small, oneDNN cuts K over the threads.
+ * small give them on any number; where K is large and M N small, oneDNN cuts K over the threads,
+ * and does not where there are virtual ranks: see matmul_cut.c.
  */
+#include "core/cpu/matmul.h"
+
 #include "core/cpu/cpu.h"
 #include "core/cpu/onednn.h"
 #include "core/cpu/parallel.h"
@@ -25,22 +28,6 @@
 #include <string.h>
 
 __typeof__(*((kernels *)0)->matmul) cpu_matmul; /* of its row's type, or it does not compile */
-
-typedef struct matrix {
-    char *data;
-    int64_t row, column;          /* strides of the last two dimensions */
-    int64_t batch[TORC_MAX_DIMS]; /* of the leading ones */
-} matrix;
-
-typedef struct product {
-    torc_dtype dtype;
-    int batches;
-    int64_t batch[TORC_MAX_DIMS];
-    int64_t m, n, k;
-    matrix a, b, out;
-    char *bias; /* [n], or NULL */
-    bool add;
-} product;
 
 /* ---- the form ---- */
 
@@ -232,52 +219,6 @@ static bool run_plan(const product *p)
     return plan != NULL;
 }
 
-/* ---- f64 ---- */
-
-/* Row i of the product whose matrices start at the given elements. */
-static void row_f64(const product *p, const double *a, const double *b, double *out, int64_t i)
-{
-    const double *bias = (const double *)p->bias;
-    out += i * p->out.row;
-    for (int64_t j = 0; j < p->n; j++)
-        out[j] = (p->add ? out[j] : 0) + (bias ? bias[j] : 0);
-    for (int64_t k = 0; k < p->k; k++) {
-        double factor = a[i * p->a.row + k * p->a.column];
-        const double *row = b + k * p->b.row;
-        if (p->b.column == 1)
-            for (int64_t j = 0; j < p->n; j++)
-                out[j] += factor * row[j];
-        else
-            for (int64_t j = 0; j < p->n; j++)
-                out[j] += factor * row[j * p->b.column];
-    }
-}
-
-/* Of matrix `index` of the leading dimensions. */
-static double *matrix_at(const product *p, const matrix *m, int64_t index)
-{
-    double *at = (double *)m->data;
-    for (int d = p->batches - 1; d >= 0; d--) {
-        at += index % p->batch[d] * m->batch[d];
-        index /= p->batch[d];
-    }
-    return at;
-}
-
-/* Rows of all matrices are shared out; each is computed in one order. */
-static void run_f64(const product *p)
-{
-    int64_t rows = p->m;
-    for (int d = 0; d < p->batches; d++)
-        rows *= p->batch[d];
-#pragma omp parallel for schedule(static) if (parallel_worth(rows * p->n * p->k * 16))
-    for (int64_t row = 0; row < rows; row++) {
-        int64_t index = row / p->m;
-        row_f64(p, matrix_at(p, &p->a, index), matrix_at(p, &p->b, index),
-                matrix_at(p, &p->out, index), row % p->m);
-    }
-}
-
 /* ---- the kernel ---- */
 
 /* out (+)= bias in every row, or 0 without one. What is left to do is added to it. */
@@ -333,7 +274,9 @@ static bool run(const product *p)
 {
     bool plain = p->dtype == TORC_F32 && p->batches == 0 && !p->bias && p->b.column == 1;
     if (p->dtype == TORC_F64)
-        run_f64(p);
+        matmul_run_f64(p);
+    else if (p->dtype == TORC_F32 && base_world()->virtual_ranks > 0)
+        matmul_run_blocks(p);
     else if (plain)
         run_sgemm(p);
     else
