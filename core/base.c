@@ -15,6 +15,7 @@
 
 static _Thread_local char last_error[SENTENCE];
 static void (*tell_others)(int code);
+static void (*on_breath)(void);
 static world the_world = {.size = 1, .local_size = 1};
 static int the_shard = SHARD_NONE;
 static int64_t shards_handed_out;
@@ -250,6 +251,17 @@ double torc_seconds_since_launch(void)
     clock_gettime(CLOCK_BOOTTIME, &now);
     double started = at ? (double)strtoull(at, NULL, 10) / (double)sysconf(_SC_CLK_TCK) : NAN;
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - started;
+}
+
+void base_on_breath(void (*breathe)(void))
+{
+    on_breath = breathe;
+}
+
+void base_breathe(void)
+{
+    if (on_breath)
+        on_breath();
 }
 
 wait wait_start(double seconds)

@@ -91,6 +91,12 @@ void *base_grow(void *old, size_t count, size_t size);
 char *base_strdup(const char *text);
 char *base_format(const char *format, ...) PRINTF_LIKE(1, 2); /* the caller's to free() */
 
+/* ---- breathing: a kernel that takes long calls base_breathe() between its parts, on the thread
+ * that called it, and whoever has bytes under way moves them on ---- */
+
+void base_breathe(void);
+void base_on_breath(void (*breathe)(void)); /* NULL: nobody */
+
 /* ---- waiting: a poll loop that spins a little, then yields, and knows its deadline ----
  *
  *     for (wait w = wait_start(seconds); !arrived(); )

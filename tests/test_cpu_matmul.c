@@ -238,3 +238,28 @@ TEST(threads_change_no_bits_of_blocks)
         for (int turned = 0; turned < 4; turned++)
             check_threads(shapes[i][0], shapes[i][1], shapes[i][2], turned & 1, turned & 2);
 }
+
+/* ---- long products ---- */
+
+static int breaths;
+
+static void breathe(void)
+{
+    breaths++;
+}
+
+TEST(a_long_product_lets_others_breathe)
+{
+    tensor *a = matrix(TORC_F32, 2000, 1500, false, 0, 1),
+           *b = matrix(TORC_F32, 1500, 800, false, 0, 2);
+    tensor *out = made(TORC_F32, SHAPE(2000, 800)), *first = made(TORC_F32, SHAPE(1, 800));
+    tensor *row = made_view(a, SHAPE(1, 1500), STRIDES(1500, 1), 1 + 1999 * 1500);
+    omp_set_num_threads(1);
+    base_on_breath(breathe);
+    MATMUL(out, a, b, NULL, false);
+    CHECK_INT(breaths, 2); /* 4.8 GF in three parts */
+    MATMUL(first, row, b, NULL, false);
+    CHECK_INT(breaths, 2);
+    for (int j = 0; j < 800; j++)
+        CHECK_NEAR(value_at(out, 1999 * 800 + j), value_at(first, j), 1e-4);
+}

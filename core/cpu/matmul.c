@@ -152,6 +152,26 @@ static void run_sgemm(const product *p)
                  "multiply matrices");
 }
 
+/* Rows that take some ten milliseconds on a core, so that a long product lets others breathe. */
+#define BREATH_FLOPS 2e9
+#define BREATH_ROWS 64
+
+static void run_sgemm_in_parts(const product *p)
+{
+    double flops = 2.0 * (double)p->m * (double)p->n * (double)p->k / omp_get_max_threads();
+    int64_t parts = (int64_t)(flops / BREATH_FLOPS) + 1;
+    int64_t rows = part_count(part_count(p->m, parts), BREATH_ROWS) * BREATH_ROWS;
+    for (int64_t i = 0; i < p->m; i += rows) {
+        product some = *p;
+        some.m = min_i64(rows, p->m - i);
+        some.a.data += i * p->a.row * (int64_t)sizeof(float);
+        some.out.data += i * p->out.row * (int64_t)sizeof(float);
+        run_sgemm(&some);
+        if (i + rows < p->m)
+            base_breathe();
+    }
+}
+
 /* Where a leading dimension repeats, oneDNN wants to be told that it is 1. */
 static dnnl_memory_desc_t layout_of(const product *p, const matrix *m, int64_t rows,
                                     int64_t columns)
@@ -278,7 +298,7 @@ static bool run(const product *p)
     else if (p->dtype == TORC_F32 && base_world()->virtual_ranks > 0)
         matmul_run_blocks(p);
     else if (plain)
-        run_sgemm(p);
+        run_sgemm_in_parts(p);
     else
         return run_plan(p);
     return true;
