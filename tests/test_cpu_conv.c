@@ -171,3 +171,23 @@ TEST(weight_gradient_has_the_same_bits_on_any_number_of_threads)
         CHECK(!memcmp(tensor_data(d), tensor_data(dw[0]), 12 * 8 * 9 * sizeof(float)));
     }
 }
+
+/* One image of many channels: without virtual ranks its bits differ from one thread to two. */
+TEST(with_virtual_ranks_threads_change_no_bits)
+{
+    tensor *x = image(TORC_F32, 1, 512, 4, 4, true), *w = made(TORC_F32, SHAPE(512, 512, 3, 3));
+    set_random(x, -1, 1, 1);
+    set_random(w, -1, 1, 2);
+    base_set_world((world){.size = 1, .local_size = 1, .virtual_ranks = 2});
+    tensor *y[5], *dx[5];
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        y[threads] = image(TORC_F32, 1, 512, 4, 4, true);
+        dx[threads] = image(TORC_F32, 1, 512, 4, 4, true);
+        omp_set_num_threads(threads);
+        cpu_kernels()->conv2d(y[threads], x, w, NULL, (window){3, 1, 1, 1, 1});
+        cpu_kernels()->conv2d_grad_input((sink){dx[threads], false}, x, w, (window){3, 1, 1, 1, 1});
+        CHECK_INT(omp_get_max_threads(), threads);
+        CHECK(!memcmp(tensor_data(y[threads]), tensor_data(y[1]), 512 * 16 * sizeof(float)));
+        CHECK(!memcmp(tensor_data(dx[threads]), tensor_data(dx[1]), 512 * 16 * sizeof(float)));
+    }
+}

@@ -7,13 +7,16 @@
  *                rearranged by a second one, a small copy
  *     dw         is conv_weight.c's
  *
- * y and dx have the same bits on the same number of threads.
+ * y and dx have the same bits on the same number of threads: where there are few images and many
+ * channels, oneDNN cuts the sum over channels for them. With virtual ranks, where no bit may depend
+ * on threads, it gets one.
  */
 #include "core/cpu/conv.h"
 #include "core/cpu/cpu.h"
 #include "core/cpu/onednn.h"
 #include "core/cpu/scratch.h"
 
+#include <omp.h>
 #include <string.h>
 
 /* Of their rows' types, or this does not compile. */
@@ -215,6 +218,16 @@ static void set_to_bias(tensor *y, const tensor *bias)
     cpu_kernels()->copy(y, &wide);
 }
 
+/* The threads that there were, of which from here on one is used where there are virtual ranks: for
+ * the caller to set again. */
+static int take_threads(void)
+{
+    int threads = omp_get_max_threads();
+    if (base_world()->virtual_ranks > 0)
+        omp_set_num_threads(1);
+    return threads;
+}
+
 void cpu_conv2d(tensor *y, const tensor *x, const tensor *w, const tensor *bias, window how)
 {
     conv c = conv_of(x, y, how);
@@ -227,12 +240,14 @@ void cpu_conv2d(tensor *y, const tensor *x, const tensor *w, const tensor *bias,
         return;
     }
     storage store;
+    int threads = take_threads();
     bool direct = is_channels_last(y);
     tensor other = direct ? *y : image_like(y, &store, SCRATCH_RESULT);
     onednn_plan *plan = plan_of(ONEDNN_CONV, &c, bias != NULL);
     void *weights = arranged(plan, ONEDNN_CONV_WEIGHTS, &c, bias != NULL, w);
     onednn_run(plan, (void *[]){conv_channels_last(x, SCRATCH_INPUT), weights, tensor_data(&other),
                                 bias ? tensor_data(bias) : NULL});
+    omp_set_num_threads(threads);
     if (!direct)
         give(y, &other, false);
 }
@@ -249,6 +264,7 @@ void cpu_conv2d_grad_input(sink dx, const tensor *g, const tensor *w, window how
             conv_grad_input_f64(dx.t, g, w, how);
         return;
     }
+    int threads = take_threads();
     bool direct = is_channels_last(dx.t) && !dx.add; /* the primitive can only overwrite */
     storage store;
     tensor other = direct ? *dx.t : image_like(dx.t, &store, SCRATCH_RESULT);
@@ -256,6 +272,7 @@ void cpu_conv2d_grad_input(sink dx, const tensor *g, const tensor *w, window how
     void *weights = arranged(plan, ONEDNN_CONV_GRAD_INPUT_WEIGHTS, &c, false, w);
     onednn_run(plan,
                (void *[]){tensor_data(&other), weights, conv_channels_last(g, SCRATCH_INPUT)});
+    omp_set_num_threads(threads);
     if (!direct)
         give(dx.t, &other, dx.add);
 }

@@ -93,6 +93,13 @@ static void run_block(const product *p, int64_t index, int64_t i, int64_t m, int
                  "multiply matrices");
 }
 
+/* What so many operations cost, as the bytes that would take as long (parallel.h). */
+static bool worth_a_team(const product *p, int64_t matrices)
+{
+    return parallel_worth(
+        (int64_t)(1.2 * (double)matrices * (double)p->m * (double)p->n * (double)p->k));
+}
+
 void matmul_run_blocks(const product *p)
 {
     bool by_rows = p->m >= p->n;
@@ -101,7 +108,11 @@ void matmul_run_blocks(const product *p)
     for (int d = 0; d < p->batches; d++)
         matrices *= p->batch[d];
     int64_t blocks = part_count(longest, size);
-#pragma omp parallel for schedule(static) if (omp_get_max_threads() > 1)
+    int threads = omp_get_max_threads();
+    bool together = worth_a_team(p, matrices);
+    if (!together) /* oneDNN must not wake one either */
+        omp_set_num_threads(1);
+#pragma omp parallel for schedule(static) if (together)
     for (int64_t k = 0; k < matrices * blocks; k++) {
         part cut = part_of(longest, size, k % blocks);
         if (by_rows)
@@ -109,4 +120,5 @@ void matmul_run_blocks(const product *p)
         else
             run_block(p, k / blocks, 0, p->m, cut.first, cut.n);
     }
+    omp_set_num_threads(threads);
 }
