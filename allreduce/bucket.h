@@ -21,11 +21,11 @@
 #define BUCKET_HEAD 64 /* bytes before the first bucket */
 
 typedef struct bucket {
-    torc_dtype dtype; /* f32 or f64, of all its gradients */
-    size_t offset;    /* bytes from the start of the buffer */
-    int64_t count;    /* elements that travel */
-    int first, end;   /* its places in the plan's order: order[first .. end - 1] */
-    int awaited;      /* gradients still to become final in this backward */
+    torc_dtype dtype;    /* f32 or f64, of all its gradients */
+    size_t offset;       /* bytes from the start of the buffer */
+    int64_t count;       /* elements that travel */
+    int first, end;      /* its places in the plan's order: order[first .. end - 1] */
+    _Atomic int awaited; /* gradients still to become final in this backward */
     void *carried; /* what was synchronised before and is kept out of the next sum; NULL: nothing */
 } bucket;
 

@@ -1,10 +1,12 @@
 /* job -- see job.h. */
 #include "allreduce/job.h"
 
+#include "allreduce/trace.h"
 #include "core/data/dataset.h"
 #include "core/nn/module.h"
 #include "core/optim/optimizer.h"
 #include "core/peers.h"
+#include "core/profile.h"
 #include "core/status.h"
 #include "core/tape.h"
 
@@ -40,10 +42,17 @@ static void tell_the_others(int code)
         comm_abort(the_comm, code);
 }
 
+static void reduce(torc_site at, const char *op, double *values, int64_t count, comm_op how)
+{
+    profile_enter(PROFILE_WAIT, at, op);
+    job_check(at, op, comm_allreduce(the_comm, values, (size_t)count, TORC_F64, how, op));
+    profile_leave();
+}
+
 /* What core/peers.h asks for. */
 static void sum_over_ranks(torc_site at, const char *op, double *values, int64_t count)
 {
-    job_check(at, op, comm_allreduce(the_comm, values, (size_t)count, TORC_F64, COMM_SUM, op));
+    reduce(at, op, values, count, COMM_SUM);
 }
 
 /* The user's own choice, else this rank's share of the host's cores: busy cores make threaded
@@ -73,11 +82,22 @@ void torc_init(torc_site at, int *argc, char ***argv)
     log_line(LOG_INFO, "rank %d of %d on %s, %d threads, over %s", comm_rank(the_comm),
              comm_size(the_comm), comm_host(the_comm, comm_rank(the_comm)), omp_get_max_threads(),
              comm_backend_name(the_comm));
+    profile_start_if_asked();
+}
+
+/* Before anything is freed: a trace shows training, not its end. */
+static void end_profile(void)
+{
+    profile_finish();
+    if (profile_trace_path())
+        trace_write(the_comm, profile_trace_path());
+    profile_forget();
 }
 
 void torc_finalize(torc_site at)
 {
     job_comm(at, __func__);
+    end_profile();
     data_free_all();
     optimizer_free_all();
     module_free_all();
@@ -120,20 +140,23 @@ int torc_threads(void)
 
 void torc_barrier(torc_site at)
 {
-    job_check(at, __func__, comm_barrier(job_comm(at, __func__), __func__));
+    comm *c = job_comm(at, __func__);
+    profile_enter(PROFILE_WAIT, at, __func__);
+    job_check(at, __func__, comm_barrier(c, __func__));
+    profile_leave();
 }
 
 double torc_sum_over_ranks(torc_site at, double value)
 {
-    job_check(at, __func__,
-              comm_allreduce(job_comm(at, __func__), &value, 1, TORC_F64, COMM_SUM, __func__));
+    job_comm(at, __func__);
+    reduce(at, __func__, &value, 1, COMM_SUM);
     return value;
 }
 
 double torc_max_over_ranks(torc_site at, double value)
 {
-    job_check(at, __func__,
-              comm_allreduce(job_comm(at, __func__), &value, 1, TORC_F64, COMM_MAX, __func__));
+    job_comm(at, __func__);
+    reduce(at, __func__, &value, 1, COMM_MAX);
     return value;
 }
 
@@ -142,7 +165,7 @@ double torc_mean_over_ranks(torc_site at, torc_tensor *loss)
     double weight = torc_weight(at, loss), sums[2] = {0, weight};
     if (weight > 0) /* a share of nothing may have no value */
         sums[0] = weight * torc_item(at, loss);
-    job_check(at, __func__,
-              comm_allreduce(job_comm(at, __func__), sums, 2, TORC_F64, COMM_SUM, __func__));
+    job_comm(at, __func__);
+    reduce(at, __func__, sums, 2, COMM_SUM);
     return sums[1] > 0 ? sums[0] / sums[1] : 0;
 }

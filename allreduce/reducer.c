@@ -6,6 +6,8 @@
 #include "allreduce/leaf.h"
 #include "allreduce/waiting.h"
 #include "core/kernels.h"
+#include "core/status.h"
+#include "core/profile.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -107,8 +109,11 @@ static void begin(tape_hook *h, torc_site at, double weight)
     r->weight += weight;
     r->calls += r->leaf >= 0;
     clear_counts(r);
+    r->plan.t->batches = (uint64_t)status_here()->batches;
     if (r->sends)
         send_weights(r);
+    if (r->sends && r->courier)
+        courier_go(r->courier);
 }
 
 /* ---- moving ---- */
@@ -134,6 +139,7 @@ static void launch(reducer *r, int i)
     char name[128];
     settle(r, b);
     leaf_merge(r, b->offset, b->count, b->dtype);
+    r->posted[i % TEAM_ACTIVE] = profile_clock();
     waiting_describe(r, i, name, sizeof name);
     reduction_start(&r->active[i % TEAM_ACTIVE], r->plan.t,
                     (reduction_what){.offset = b->offset,
@@ -171,9 +177,20 @@ static void take_weights(reducer *r)
     r->scale = total > 0 ? calls / r->plan.t->leaves / total : 0;
 }
 
+/* The next bucket in order has arrived; a wait goes on with the one behind it. */
+static void tell_profile(reducer *r)
+{
+    double now = profile_clock(), posted = r->posted[r->finished % TEAM_ACTIVE];
+    torc_site which = profile_bucket(r->finished);
+    profile_span(PROFILE_TRAVEL, which, "gradient bucket", posted, now);
+    profile_span(PROFILE_WAIT, which, "gradient bucket", r->waits_since, now);
+    r->waits_since = r->waits_since != 0 ? now : 0;
+}
+
 /* The next bucket in order holds its mean. */
 static void finish(reducer *r)
 {
+    tell_profile(r);
     r->squares += r->active[r->finished % TEAM_ACTIVE].squares;
     bucket *b = &r->plan.bucket[r->finished++];
     if (b->carried) {
@@ -217,10 +234,12 @@ static void ready(tape_hook *h, tensor *parameter)
 static void poll(tape_hook *h)
 {
     reducer *r = of(h);
-    if (!r->sends)
+    if (!r->sends || r->courier)
         return;
     double start = torc_seconds();
+    profile_enter(PROFILE_MOVE, r->at, op_name);
     move(r);
+    profile_leave();
     r->stats.overlapped_seconds += torc_seconds() - start;
 }
 
@@ -274,6 +293,7 @@ void reducer_reduce(reducer *r, torc_site at, reduction_what what)
 {
     r->at = at;
     r->waits_for = what.name;
+    r->plan.t->batches = (uint64_t)status_here()->batches;
     reduction_start(&r->single, r->plan.t, what);
     waiting_until(r, at, op_name, single_is_over);
     r->waits_for = NULL;
@@ -314,6 +334,8 @@ static void end(tape_hook *h, torc_site at)
         leaf_keep(r);
         return;
     }
+    if (r->courier)
+        courier_stop(r->courier);
     for (int i = 0; i < r->plan.buckets; i++)
         r->plan.bucket[i].awaited = 0; /* whoever took no part is final as well */
     if (r->how.compressor)
@@ -334,6 +356,20 @@ static void end(tape_hook *h, torc_site at)
 }
 
 /* ---- attaching ---- */
+
+static void move_for_courier(void *of_reducer)
+{
+    move(of_reducer);
+}
+
+/* A core that nobody computes with, and nothing to send over MPI (courier.h). */
+static courier *courier_if_worth(reducer *r)
+{
+    bool spare = comm_cores(r->c) > torc_threads();
+    bool here = r->plan.t->hosts == 1 && r->plan.t->locals > 1 && !r->how.compressor;
+    bool wanted = base_setting_number("TORC_COURIER", spare, 0, 1) > 0;
+    return here && wanted ? courier_new(move_for_courier, r) : NULL;
+}
 
 reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options how)
 {
@@ -365,6 +401,7 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
     /* where there is no overlap its order does not matter */
     r->rebuilt = r->how.shard || r->how.compressor;
     r->statistics_scale = 1.0 / r->plan.t->leaves;
+    r->courier = courier_if_worth(r);
     r->stats.buckets = r->plan.buckets;
     tape_attach(&r->hook);
     return r;
@@ -372,6 +409,7 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
 
 void reducer_free(reducer *r)
 {
+    courier_free(r->courier);
     tape_detach(&r->hook);
     for (int i = 0; i < r->plan.parameters; i++)
         r->plan.parameter[i]->hook = NULL;

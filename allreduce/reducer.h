@@ -31,6 +31,7 @@
 #define TORC_REDUCER_H
 
 #include "allreduce/bucket.h"
+#include "allreduce/courier.h"
 #include "allreduce/reduction.h"
 
 typedef struct reducer_options {
@@ -50,6 +51,7 @@ typedef struct reducer {
     comm *c;
     bucket_plan plan;
     reducer_options how;
+    courier *courier; /* NULL: this rank moves its buckets between ops */
     torc_ddp_stats stats;
     void (*synchronised_step)(void *context, torc_site at); /* told of every mean */
     void *context;
@@ -62,11 +64,13 @@ typedef struct reducer {
 
     /* of the backward under way */
     torc_site at;
-    double began;           /* seconds */
-    bool sends;             /* it ends with the mean */
-    double scale;           /* of the sums; NaN until the weights have come */
-    double squares;         /* of the buckets that are finished */
-    int launched, finished; /* buckets */
+    double began;               /* seconds */
+    bool sends;                 /* it ends with the mean */
+    double scale;               /* of the sums; NaN until the weights have come */
+    double squares;             /* of the buckets that are finished */
+    int launched, finished;     /* buckets */
+    double posted[TEAM_ACTIVE]; /* when they were: profile_clock() */
+    double waits_since;         /* the same; 0: it does not wait, or nobody wants to know */
     bool weights_done, statistics_sent;
     reduction weights, active[TEAM_ACTIVE], statistics;
     bool *is_ready;

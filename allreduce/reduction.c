@@ -130,7 +130,7 @@ void reduction_start(reduction *r, team *t, reduction_what what)
     mine->terms = (team_terms){.number = number,
                                .count = what.count,
                                .offset = what.offset,
-                               .batches = (uint64_t)status_here()->batches,
+                               .batches = t->batches,
                                .dtype = what.dtype};
     strncpy(mine->terms.name, what.name, sizeof mine->terms.name - 1);
     atomic_store_explicit(&mine->fingerprint, fingerprint_of(&mine->terms), memory_order_relaxed);

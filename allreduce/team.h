@@ -74,6 +74,7 @@ typedef struct team {
     int *nodes_of;     /* nodes_of[host] */
     fold_order top;    /* the whole, from the nodes of all hosts in their order */
     uint64_t number;   /* of the last reduction started */
+    uint64_t batches;  /* for the terms; set by whoever starts reductions for batches */
 } team;
 
 /* Every rank calls it alike. leaves: 0 for one a rank, else at least one a rank, and sums that

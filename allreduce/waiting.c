@@ -3,6 +3,7 @@
 
 #include "allreduce/job.h"
 #include "comm/watch.h"
+#include "core/profile.h"
 
 #include <stdio.h>
 
@@ -46,11 +47,15 @@ void waiting_until(reducer *r, torc_site at, const char *op, bool (*over)(reduce
 {
     torc_status s = TORC_OK;
     comm_watch w = comm_watch_start(r->c);
+    profile_enter(PROFILE_WAIT, at, op);
+    r->waits_since = profile_clock();
     while (s == TORC_OK && !over(r)) {
         comm_awaited a = {COMM_IN_TRANSFER, oldest(r)->transfer, describe_oldest, missing_in_oldest,
                           r};
         s = comm_watch_turn(&w, &a);
     }
     comm_watch_end(&w);
+    r->waits_since = 0;
+    profile_leave();
     job_check(at, op, s);
 }

@@ -1,5 +1,6 @@
 /* device -- see device.h. */
 #include "core/cpu/cpu.h"
+#include "core/profile.h"
 
 const device *device_current(void)
 {
@@ -8,5 +9,6 @@ const device *device_current(void)
 
 const kernels *kernels_here(void)
 {
-    return device_current()->kernels();
+    const kernels *plain = device_current()->kernels();
+    return profile_is_on() ? profile_kernels(plain) : plain;
 }

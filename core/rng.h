@@ -37,4 +37,11 @@ uint64_t rng_take_own(int64_t draws, uint64_t *key);
  * batch `batch`, until torc_seed(): what is drawn depends on nothing that happened before. */
 void rng_enter(uint64_t stream, uint64_t batch);
 
+/* Where the next draw is taken from: to take the same ones again (recompute.c). */
+typedef struct rng_place {
+    uint64_t seed, stream, position;
+} rng_place;
+rng_place rng_here(void);
+void rng_return(rng_place place);
+
 #endif

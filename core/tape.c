@@ -3,8 +3,12 @@
  *
  * Nodes live in chunks of memory that are used again after each clearing; the array of their
  * addresses only grows. So a loop of equal steps records without allocating.
+ *
+ * A stretch is the end of the tape, in use as a tape of its own: closing it gives its nodes' memory
+ * back, so that the next one of a step takes the same.
  */
 #include "core/kernels.h"
+#include "core/profile.h"
 #include "core/status.h"
 
 #include <math.h>
@@ -24,6 +28,8 @@ static struct {
     int64_t count, room;
     chunk *first, *current;
     int no_grad; /* depth of TORC_NO_GRAD scopes */
+    int open;    /* stretches */
+    bool in_backward;
     tape_hook *hooks;
 } tape;
 
@@ -54,10 +60,20 @@ bool tape_recording(void)
     return tape.no_grad == 0;
 }
 
+static void poll_hooks(void)
+{
+    for (tape_hook *h = tape.hooks; h; h = h->next)
+        if (h->armed)
+            h->poll(h);
+}
+
 void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs, tensor *const *in,
                   size_t saved_bytes)
 {
     status_op(STATUS_FORWARD, c->at, c->op);
+    profile_op_ends(c->at, c->op);
+    if (tape.in_backward)
+        poll_hooks();
     bool wanted = false;
     for (int i = 0; i < inputs; i++)
         wanted = wanted || in[i]->requires_grad;
@@ -82,6 +98,36 @@ void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs
     return n->saved;
 }
 
+void tape_unread(tensor *out, bool inputs, bool result)
+{
+    if (!out->maker)
+        return;
+    out->maker->in_unread = inputs;
+    out->maker->out_unread = result;
+}
+
+/* How often the node refers to t without a look at its values. */
+static int unread_by(const node *n, const tensor *t)
+{
+    int count = n->out == t && n->out_unread;
+    for (int i = 0; i < n->inputs; i++)
+        count += n->in[i] == t && n->in_unread;
+    return count;
+}
+
+/* Whoever refers to t is its owner, its maker, or a node behind that. */
+void tape_let_go(tensor *t)
+{
+    int64_t unread = 0;
+    for (int64_t i = t->maker ? t->maker->index : tape.count; i < tape.count; i++)
+        unread += unread_by(tape.nodes[i], t);
+    if (t->refs != 1 + unread)
+        return;
+    storage *none = storage_new(0);
+    tensor_move(t, none, 0);
+    storage_release(none);
+}
+
 /* What a user kept goes on as a plain value: the history behind it is gone. */
 static void forget_node(node *n)
 {
@@ -92,15 +138,66 @@ static void forget_node(node *n)
     tensor_unshare(n->out);
 }
 
+/* The nodes from number `count` on go, and with them all memory after `used` of c (NULL: all). */
+static void forget_from(int64_t count, chunk *c, size_t used)
+{
+    while (tape.count > count)
+        forget_node(tape.nodes[--tape.count]);
+    tape.current = c ? c : tape.first;
+    for (chunk *rest = tape.current; rest; rest = rest->next)
+        rest->used = rest == c ? used : 0;
+}
+
+static void refuse_in_stretch(const call *c)
+{
+    if (tape.open)
+        call_die(c, "not inside the function of a torc_recompute()");
+}
+
 void torc_tape_clear(torc_site at)
 {
-    while (tape.count > 0)
-        forget_node(tape.nodes[--tape.count]);
-    for (chunk *c = tape.first; c; c = c->next)
-        c->used = 0;
-    tape.current = tape.first;
+    refuse_in_stretch(&(call){at, __func__});
+    forget_from(0, NULL, 0);
     tensor_release_tape(at);
 }
+
+/* ---- stretches ---- */
+
+void tape_open(tape_stretch *s)
+{
+    s->first = tape.count;
+    s->chunk = tape.current;
+    s->used = tape.current ? tape.current->used : 0;
+    s->no_grad = tape.no_grad;
+    tensor_fence(&s->fence);
+    tape.no_grad = 0;
+    tape.open++;
+}
+
+void tape_close(tape_stretch *s, const tensor *result, torc_site where)
+{
+    forget_from(s->first, s->chunk, s->used);
+    tensor_release_since(&s->fence, result, where);
+    tape.no_grad = s->no_grad;
+    tape.open--;
+}
+
+int64_t tape_count(void)
+{
+    return tape.count;
+}
+
+node *tape_node(int64_t index)
+{
+    return tape.nodes[index];
+}
+
+bool tape_replaying(void)
+{
+    return tape.in_backward;
+}
+
+/* ---- scopes ---- */
 
 static void leave_no_grad(void *unused)
 {
@@ -256,11 +353,12 @@ static void refuse_second(const call *c, const node *n)
             where_text(n->used));
 }
 
-/* For every tensor that the loss depends on: how many contributions its gradient will get. */
-static void count_contributions(const call *c, tensor *loss)
+/* For every tensor that the loss depends on, back to node `first`: how many contributions its
+ * gradient will get. */
+static void count_contributions(const call *c, tensor *loss, int64_t first)
 {
     loss->reached = true;
-    for (int64_t i = loss->maker->index; i >= 0; i--) {
+    for (int64_t i = loss->maker->index; i >= first; i--) {
         node *n = tape.nodes[i];
         if (!n->out->reached)
             continue;
@@ -280,7 +378,7 @@ static void count_contributions(const call *c, tensor *loss)
 /* One contribution of each input is in; those that were the last make their parameter ready. */
 static void settle_inputs(node *n)
 {
-    for (int j = 0; j < n->inputs; j++) {
+    for (int j = 0; j < n->inputs && !n->settled; j++) {
         tensor *t = n->in[j];
         if (!t->requires_grad || --t->awaited > 0)
             continue;
@@ -305,15 +403,32 @@ static void run_node(node *n, torc_site at)
     n->out->reached = false;
     n->used = at;
     status_op(STATUS_BACKWARD, n->made.at, n->made.op);
+    profile_enter(PROFILE_BACKWARD, n->made.at, n->made.op);
     if (!grad && n->collective)
         grad = full_like(&n->made, n->out, 0);
     if (grad)
         n->backward(n, grad);
     tensor_drop(grad);
     settle_inputs(n);
-    for (tape_hook *h = tape.hooks; h; h = h->next)
-        if (h->armed)
-            h->poll(h);
+    profile_leave();
+    poll_hooks();
+}
+
+static void run_nodes(int64_t newest, int64_t first, torc_site at)
+{
+    for (int64_t i = newest; i >= first; i--)
+        if (tape.nodes[i]->out->reached)
+            run_node(tape.nodes[i], at);
+}
+
+/* The one contribution that n was counted for is replaced by those of the stretch. */
+void tape_differentiate(node *n, const tape_stretch *s, tensor *out, tensor *grad)
+{
+    count_contributions(&n->made, out, s->first);
+    settle_inputs(n);
+    n->settled = true;
+    out->grad = tensor_share(grad);
+    run_nodes(out->maker->index, s->first, n->used);
 }
 
 /* Tells the hooks that a backward begins; returns the gradient that the loss starts with. */
@@ -342,20 +457,24 @@ void torc_backward(torc_site at, torc_tensor *handle)
 {
     const call c = {at, __func__};
     tensor *loss = tensor_of(&c, handle);
+    refuse_in_stretch(&c);
     if (tensor_numel(loss) != 1)
         call_die(&c, "expected a loss of one element, found %s", tensor_shape_text(loss));
     if (!loss->requires_grad || !loss->maker)
         call_die(&c, "the loss depends on nothing that requires a gradient");
     refuse_second(&c, loss->maker);
-    int64_t newest = loss->maker->index;
-    count_contributions(&c, loss);
+    profile_enter(PROFILE_BACKWARD, at, __func__);
+    count_contributions(&c, loss, 0);
     double seed = begin_hooks(at, loss);
     if (seed != 0) /* else nothing was seen, and no gradient asks for no arithmetic */
         loss->grad = full_like(&c, loss, seed);
-    for (int64_t i = newest; i >= 0; i--)
-        if (tape.nodes[i]->out->reached)
-            run_node(tape.nodes[i], at);
+    tape.in_backward = true;
+    base_on_breath(poll_hooks);
+    run_nodes(loss->maker->index, 0, at);
+    base_on_breath(NULL);
+    tape.in_backward = false;
     end_hooks(at);
+    profile_leave();
 }
 
 void tape_attach(tape_hook *h)

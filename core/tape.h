@@ -35,6 +35,9 @@ struct node {
      * nothing too, as that of an empty share does: no gradient arrives there, and zeros stand in.
      * Set it on out->maker once the node is recorded. */
     bool collective;
+    /* Backward does not look at the values of the inputs, of the result. */
+    bool in_unread, out_unread;
+    bool settled; /* its inputs need not be told that its contributions are in */
     int64_t index;
     int inputs;
     tensor *in[];
@@ -49,6 +52,11 @@ struct node {
 void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs, tensor *const *in,
                   size_t saved_bytes);
 bool tape_recording(void);
+/* Says so of the node, if any, that was recorded for `out`. */
+void tape_unread(tensor *out, bool inputs, bool result);
+/* Nobody can name t any more: unless some backward looks at its values, their memory goes back to
+ * the cache. Shape and strides stay, for its gradient. */
+void tape_let_go(tensor *t);
 
 /* ---- for backward functions ---- */
 
@@ -66,6 +74,29 @@ sink tape_sink(node *n, int input);
 void tape_give(node *n, int input, tensor *g);
 /* The same after summing g, of a broadcast shape, down to the input's shape. */
 void tape_give_summed(node *n, int input, tensor *g);
+
+/* ---- a stretch of the tape: what is recorded between open and close, to be looked at,
+ * differentiated by itself, and forgotten (recompute.c). Stretches nest, also within a backward;
+ * while one is open, the user may not clear the tape, nor start a backward ---- */
+typedef struct tape_stretch {
+    int64_t first; /* its first node */
+    struct chunk *chunk;
+    size_t used; /* of the chunk, before it */
+    int no_grad;
+    tensor fence; /* before its first tensor */
+} tape_stretch;
+
+/* Records from here on, whatever TORC_NO_GRAD scope this is in. */
+void tape_open(tape_stretch *s);
+/* Its nodes are forgotten and its tensors gone, but `result` (may be NULL), a plain value now. */
+void tape_close(tape_stretch *s, const tensor *result, torc_site where);
+int64_t tape_count(void);
+node *tape_node(int64_t index);
+/* In the backward of n: differentiates `out`, a result of the stretch, in place of n->out. The
+ * inputs of n are those of the stretch; each is ready with its last contribution, n or no n. */
+void tape_differentiate(node *n, const tape_stretch *s, tensor *out, tensor *grad);
+/* A backward runs: whatever is recorded now is recorded for the second time. */
+bool tape_replaying(void);
 
 /* ---- where the work of an optimizer is divided over ranks: each updates its own elements of every
  * parameter, in memory that all of them see. Elements are counted in the order of memory ---- */

@@ -6,6 +6,7 @@
  * at the same line in every step, so one run tells about thousands of lives.
  */
 #include "core/kernels.h"
+#include "core/profile.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -80,6 +81,7 @@ tensor *tensor_of(const call *c, torc_tensor *handle)
     slot *s = slot_at(index);
     if (!s->in_use || s->t.life != life)
         die_of_stale(c, s, life);
+    profile_op_begins(c->at, c->op);
     if (s->t.zero_pending)
         tensor_settle(&s->t);
     return &s->t;
@@ -193,6 +195,22 @@ void tensor_release_tape(torc_site where)
         tensor_release(tape_list.prev, where);
 }
 
+void tensor_fence(tensor *fence)
+{
+    fence->prev = NULL;
+    tensor_set_owner(fence, OWNER_TAPE);
+}
+
+void tensor_release_since(tensor *fence, const tensor *keep, torc_site where)
+{
+    for (tensor *t = tape_list.prev, *older; t != fence; t = older) {
+        older = t->prev;
+        if (t != keep)
+            tensor_release(t, where);
+    }
+    tensor_set_owner(fence, OWNER_HOUSE);
+}
+
 /* ---- making ---- */
 
 tensor *tensor_create(const call *c, torc_dtype dtype, int ndim, const int64_t *shape,
@@ -201,6 +219,7 @@ tensor *tensor_create(const call *c, torc_dtype dtype, int ndim, const int64_t *
     int64_t n = shape_numel(c, ndim, shape);
     if (n > INT64_MAX / 16)
         call_die(c, "%s is more than can be addressed", shape_text(ndim, shape));
+    profile_op_begins(c->at, c->op);
     tensor *t = take_slot(c->at, owner);
     t->dtype = dtype;
     t->ndim = ndim;

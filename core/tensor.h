@@ -85,6 +85,10 @@ void tensor_unshare(tensor *t);
 void tensor_release(tensor *t, torc_site where);
 /* Releases everything the tape owns. */
 void tensor_release_tape(torc_site where);
+/* Releases what became the tape's after tensor_fence(), but `keep` (NULL: nothing is kept). Fences
+ * nest; the struct is the caller's until then. */
+void tensor_fence(tensor *fence);
+void tensor_release_since(tensor *fence, const tensor *keep, torc_site where);
 
 /* ---- asking ---- */
 

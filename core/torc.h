@@ -15,6 +15,8 @@
  *   - What an op returns belongs to the tape and lives until the next torc_loader_next() or
  * torc_tape_clear(). Nobody frees it. torc_keep(t) makes it yours. Using it after the clearing is
  * reported with the three lines concerned.
+ *     What torc's own layers hand to each other, and nobody else can name, goes as soon as no
+ * backward needs it.
  *   - What torc_tensor_new(), torc_*_new() or a layer's constructor returns is yours; modules own
  * their parameters and children, so torc_module_free(net) takes the whole tree. torc_finalize()
  * takes what is left.
@@ -199,6 +201,22 @@ TORC_API void torc_tape_clear(torc_site at); /* all that ops returned and nobody
 /* A scope in which nothing is recorded: `TORC_NO_GRAD { ... }`. */
 TORC_API torc_scope torc_no_grad_enter(void);
 #define TORC_NO_GRAD TORC_SCOPE(torc_no_grad_enter())
+
+/* f(in, context) without keeping the tensors that it makes: they go when it returns, and
+ * torc_backward() runs f a second time to differentiate it (Chen et al. 2016, arXiv:1604.06174).
+ * Less memory for a second forward pass of this part; values and gradients have the same bits as
+ * without, dropout included. Gradients go to all that f reads, parameters as well as the n inputs
+ * (in may be NULL where n is 0), in a job of torc_ddp() too. May be nested.
+ *
+ * f returns one tensor, and no other tensor that it made outlives it. It must do the same in its
+ * second run: the same ops on the same tensors, with the same random numbers (which torc puts back
+ * for it). What it reads, `context` and inputs included, stays until torc_backward(). Whatever else
+ * it changes, as batch norm its running statistics, it may change only the first time: while
+ * torc_is_recomputing() is false. In TORC_NO_GRAD it is a plain call. */
+typedef torc_tensor *(*torc_function)(torc_tensor *const *in, void *context);
+TORC_API torc_tensor *torc_recompute(torc_site at, torc_function f, void *context, int n,
+                                     torc_tensor *const *in);
+TORC_API bool torc_is_recomputing(void);
 
 /* Compares backward with central differences of the scalar function f of the n f64 tensors in `in`.
  * Returns the largest |a - d| / (1 + |d|) over all elements; `worst`, if not NULL, gets a line
@@ -405,6 +423,11 @@ TORC_API void torc_summary(
     torc_site at, torc_module *net); /* layers, shapes, parameters, bytes, to standard output */
 TORC_API void torc_module_free(torc_module *net);
 
+/* torc_forward() on this module runs through torc_recompute() from now on: of all that it makes,
+ * only its result is kept (PyTorch: torch.utils.checkpoint). Names and values stay as they are; the
+ * blocks of a deep network are the usual places. Returns net. */
+TORC_API torc_module *torc_recompute_layer(torc_site at, torc_module *net);
+
 typedef struct torc_linear_options {
     int _;
     bool no_bias;
@@ -546,7 +569,7 @@ typedef struct torc_ddp_stats {
     int64_t steps; /* synchronised backward calls */
     int buckets;
     double backward_seconds;   /* from the start of backward to its last op */
-    double overlapped_seconds; /* of these, spent on adding and sending gradients */
+    double overlapped_seconds; /* of these, spent on adding and sending gradients by this thread */
     double wait_seconds;       /* after the last op: communication that nothing covers */
     double bytes; /* of gradients, or what a compressor made of them, that were summed */
 } torc_ddp_stats;
@@ -693,6 +716,20 @@ TORC_API torc_memory_stats torc_memory(void);
 TORC_API double torc_seconds(void); /* a monotonic clock */
 /* Since torcrun was started; without it, since this process was (to 10 ms). */
 TORC_API double torc_seconds_since_launch(void);
+
+/* Where the time goes. Stop prints a table on stderr, what took longest first: each op and line of
+ * the program, forward and backward apart, calls, time, share, GF/s, GB/s, and how far it is from
+ * what the machine can do ("x floor": 1.0 is as fast as its products, or its memory, are); then the
+ * communication that nothing hid. Start drops what was recorded before, and measures the machine,
+ * once, in under 0.1 s.
+ *
+ * In the environment: TORC_PROFILE=1 starts when the first torc_step() is over (in torc_init() as
+ * long as there is none) and stops in torc_finalize().
+ * TORC_TRACE=FILE, given to all ranks, records alike, and torc_finalize() writes every rank's spans
+ * on one clock as JSON for chrome://tracing or Perfetto; 4 million of a rank at most. Recording
+ * costs less than 2 % where ops take some 10 us; without it, nothing. */
+TORC_API void torc_profile_start(torc_site at);
+TORC_API void torc_profile_stop(torc_site at);
 
 /* ---- the call-site macros ---- */
 

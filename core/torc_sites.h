@@ -8,6 +8,8 @@
 
 #define torc_init(...) torc_init(TORC_HERE, __VA_ARGS__)
 #define torc_finalize() torc_finalize(TORC_HERE)
+#define torc_profile_start() torc_profile_start(TORC_HERE)
+#define torc_profile_stop() torc_profile_stop(TORC_HERE)
 #define torc_set_threads(...) torc_set_threads(TORC_HERE, __VA_ARGS__)
 #define torc_barrier() torc_barrier(TORC_HERE)
 #define torc_sum_over_ranks(...) torc_sum_over_ranks(TORC_HERE, __VA_ARGS__)
@@ -46,6 +48,7 @@
 #define torc_requires_grad(...) torc_requires_grad(TORC_HERE, __VA_ARGS__)
 #define torc_set_requires_grad(...) torc_set_requires_grad(TORC_HERE, __VA_ARGS__)
 #define torc_tape_clear() torc_tape_clear(TORC_HERE)
+#define torc_recompute(...) torc_recompute(TORC_HERE, __VA_ARGS__)
 #define torc_gradcheck(...) torc_gradcheck(TORC_HERE, __VA_ARGS__)
 #define torc_set_weight(...) torc_set_weight(TORC_HERE, __VA_ARGS__)
 #define torc_weight(...) torc_weight(TORC_HERE, __VA_ARGS__)
@@ -138,6 +141,7 @@
 #define torc_bce_with_logits(...) torc_bce_with_logits(TORC_HERE, __VA_ARGS__)
 #define torc_forward(...) torc_forward(TORC_HERE, __VA_ARGS__)
 #define torc_summary(...) torc_summary(TORC_HERE, __VA_ARGS__)
+#define torc_recompute_layer(...) torc_recompute_layer(TORC_HERE, __VA_ARGS__)
 #define torc_linear(in, out, ...) \
     torc_linear(TORC_HERE, in, out, TORC_OPTIONS_(torc_linear_options, __VA_ARGS__))
 #define torc_conv2d(in, out, kernel, ...) \

@@ -65,6 +65,14 @@ static torc_module *gpt_new(int64_t vocabulary, long layers, long heads, long wi
     return net;
 }
 
+/* Backward computes the tensors within a block again; between blocks they are kept. */
+static void recompute_blocks(torc_module *net)
+{
+    gpt *g = torc_module_state(net);
+    for (long i = 0; i < g->layers; i++)
+        torc_recompute_layer(g->blocks[i]);
+}
+
 /* ---- after training ---- */
 
 static double validation_loss(torc_module *net, torc_dataset *text, long batch)
@@ -154,6 +162,7 @@ int main(int argc, char **argv)
     common_options o = {
         .steps = 2000, .batch = 48, .lr = 1e-3, .seed = 1, .warmup = 20, .epochs = 1};
     long layers = 4, heads = 4, width = 128, context = 64, sample = 300, valid = 1;
+    int recompute = 0;
     double seconds = 0;
     const char *data = "data/input.txt", *name = "chargpt";
     const option table[] = {COMMON_OPTIONS(o),
@@ -162,6 +171,7 @@ int main(int argc, char **argv)
                             {"heads", OPTION_INT, &heads, "attention heads"},
                             {"width", OPTION_INT, &width, "of the embedding"},
                             {"context", OPTION_INT, &context, "characters seen at once"},
+                            {"recompute", OPTION_FLAG, &recompute, "less memory, more time"},
                             {"seconds", OPTION_NUMBER, &seconds, "train for about so long"},
                             {"sample", OPTION_INT, &sample, "characters to write at the end"},
                             {"valid", OPTION_INT, &valid, "0: no validation at the end"},
@@ -174,6 +184,8 @@ int main(int argc, char **argv)
     torc_dataset *text = torc_text(data, .context = context, .to = 0.9);
     torc_dataset *rest = torc_text(data, .context = context, .stride = context, .from = 0.9);
     torc_module *net = gpt_new(torc_text_vocabulary(text), layers, heads, width, context);
+    if (recompute)
+        recompute_blocks(net);
     net = torc_ddp(net, .virtual_ranks = (int)o.virtual_ranks); /* the single line */
     if (o.load)
         torc_load(net, o.load);

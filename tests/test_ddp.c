@@ -591,3 +591,19 @@ TEST_RANKS(long_scopes_are_waited_for, 2)
     backward(net, 0, 3);
     torc_finalize();
 }
+
+/* ---- the courier ---- */
+
+TEST_RANKS(a_courier_changes_no_bits, 3)
+{
+    start();
+    torc_module *plain = trained((torc_ddp_options){0}, 6, 0.1);
+    setenv("TORC_COURIER", "1", 1);
+    torc_module *carried = trained((torc_ddp_options){0}, 6, 0.1);
+    torc_module *sharded = trained((torc_ddp_options){.shard_optimizer = true}, 6, 0.1);
+    compare_bits(plain, carried);
+    compare_bits(plain, sharded);
+    CHECK(torc_replicas_agree(carried));
+    CHECK_NEAR(torc_ddp_statistics(carried).overlapped_seconds, 0, 0); /* it was not this thread */
+    torc_finalize();
+}

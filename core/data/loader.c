@@ -19,6 +19,7 @@
 #include "core/data/dataset.h"
 #include "core/data/sampler.h"
 #include "core/kernels.h"
+#include "core/profile.h"
 #include "core/rng.h"
 #include "core/status.h"
 
@@ -33,6 +34,7 @@ typedef struct slot {
     int64_t size, global_size;
     int shard;
     bool full;
+    double began, ended; /* filling it: profile_clock() */
 } slot;
 
 struct torc_loader {
@@ -100,7 +102,9 @@ static void *prepare(void *loader)
             continue;
         }
         pthread_mutex_unlock(&l->lock);
+        s->began = profile_clock();
         fill(l, s, turn);
+        s->ended = profile_clock();
         pthread_mutex_lock(&l->lock);
         s->full = true;
         l->next_to_fill++;
@@ -215,18 +219,14 @@ static void enter_shard(const torc_loader *l, int shard)
     rng_enter((uint64_t)(shard + 2), (uint64_t)(l->turn / l->turns));
 }
 
-bool torc_loader_next(torc_site at, torc_loader *l, torc_batch *batch)
+static bool take_batch(const call *c, torc_loader *l, torc_batch *batch)
 {
-    const call c = {at, __func__};
-    if (!l)
-        call_die(&c, "expected a loader, found NULL");
-    status_op(STATUS_LOADER, at, __func__);
-    torc_tape_clear(at);
+    torc_tape_clear(c->at);
     if (shards_wanted(l) && shards_wanted(l) != l->shards) { /* torc_ddp() came after the loader */
         stop_thread(l);
         int64_t position = torc_loader_position(l);
         deal_shards(l, shards_wanted(l));
-        start_thread(at, l, position);
+        start_thread(c->at, l, position);
     }
     int64_t turns = sampler_batches(&l->order) * l->turns;
     if (l->turn % turns == 0 && !l->ended && !l->how.endless) {
@@ -239,13 +239,14 @@ bool torc_loader_next(torc_site at, torc_loader *l, torc_batch *batch)
     while (!s->full)
         pthread_cond_wait(&l->changed, &l->lock);
     pthread_mutex_unlock(&l->lock);
-    *batch = (torc_batch){.x = as_tensor(&c, &l->data->x, s->size, s->x),
+    profile_span(PROFILE_FILL, c->at, c->op, s->began, s->ended);
+    *batch = (torc_batch){.x = as_tensor(c, &l->data->x, s->size, s->x),
                           .size = s->size,
                           .global_size = s->global_size,
                           .index = l->turn % turns / l->turns,
                           .epoch = l->turn / turns};
     if (l->data->has_y)
-        batch->y = as_tensor(&c, &l->data->y, s->size, s->y);
+        batch->y = as_tensor(c, &l->data->y, s->size, s->y);
     enter_shard(l, s->shard);
     if (!l->how.whole && l->turn % l->turns == 0)
         status_count_batch();
@@ -255,6 +256,18 @@ bool torc_loader_next(torc_site at, torc_loader *l, torc_batch *batch)
     pthread_cond_broadcast(&l->changed);
     pthread_mutex_unlock(&l->lock);
     return true;
+}
+
+bool torc_loader_next(torc_site at, torc_loader *l, torc_batch *batch)
+{
+    const call c = {at, __func__};
+    if (!l)
+        call_die(&c, "expected a loader, found NULL");
+    status_op(STATUS_LOADER, at, __func__);
+    profile_enter(PROFILE_LOADER, at, __func__);
+    bool taken = take_batch(&c, l, batch);
+    profile_leave();
+    return taken;
 }
 
 int64_t torc_loader_batches(torc_loader *l)

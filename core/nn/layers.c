@@ -51,7 +51,7 @@ torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_opti
     if (in < 0 || out < 0)
         die_at(at, __func__, "expected sizes of 0 or more, found %lld and %lld", (long long)in,
                (long long)out);
-    torc_module *m = torc_module_new(at, "Linear", linear_forward, 0);
+    torc_module *m = module_new(at, "Linear", linear_forward, 0);
     add_affine(at, m, shape2(out, in), !o.no_bias, in);
     return m;
 }
@@ -73,7 +73,7 @@ torc_module *torc_conv2d(torc_site at, int64_t in, int64_t out, int kernel, torc
     if (in < 1 || out < 1 || in % groups || out % groups)
         die_at(at, __func__, "expected channels that %d groups divide, found %lld and %lld", groups,
                (long long)in, (long long)out);
-    torc_module *m = torc_module_new(at, "Conv2d", conv2d_forward, sizeof o);
+    torc_module *m = module_new(at, "Conv2d", conv2d_forward, sizeof o);
     *(torc_conv2d_options *)torc_module_state(m) = o;
     torc_shape weight = {4, {out, in / groups, kernel, kernel}};
     add_affine(at, m, weight, !o.no_bias, in / groups * kernel * kernel);
@@ -102,7 +102,7 @@ static torc_tensor *avg_pool_forward(torc_module *self, torc_tensor *x)
 static torc_module *pool_new(torc_site at, const char *kind, torc_forward_function forward,
                              int kernel, torc_pool_options o)
 {
-    torc_module *m = torc_module_new(at, kind, forward, sizeof(pooling));
+    torc_module *m = module_new(at, kind, forward, sizeof(pooling));
     *(pooling *)torc_module_state(m) = (pooling){kernel, o};
     return m;
 }
@@ -132,7 +132,7 @@ static torc_tensor *flatten_rest(torc_site at, torc_tensor *x)
     } \
     torc_module *torc_##name##_layer(torc_site at) \
     { \
-        return torc_module_new(at, kind, name##_forward, 0); \
+        return module_new(at, kind, name##_forward, 0); \
     }
 STATELESS(flatten, "Flatten", flatten_rest)
 STATELESS(relu, "ReLU", torc_relu)
@@ -150,7 +150,7 @@ torc_module *torc_embedding(torc_site at, int64_t count, int64_t width)
 {
     expect_positive(at, __func__, "a count", count);
     expect_positive(at, __func__, "a width", width);
-    torc_module *m = torc_module_new(at, "Embedding", embedding_forward, 0);
+    torc_module *m = module_new(at, "Embedding", embedding_forward, 0);
     torc_parameter(at, m, "weight", torc_randn(at, shape2(count, width), (torc_create_options){0}));
     return m;
 }
@@ -167,7 +167,7 @@ torc_module *torc_dropout(torc_site at, double p)
 {
     if (!(p >= 0 && p <= 1))
         die_at(at, __func__, "expected a probability from 0 to 1, found %g", p);
-    torc_module *m = torc_module_new(at, "Dropout", dropout_forward, sizeof p);
+    torc_module *m = module_new(at, "Dropout", dropout_forward, sizeof p);
     *(double *)torc_module_state(m) = p;
     return m;
 }
@@ -179,19 +179,21 @@ typedef struct sequence {
     torc_module *layers[];
 } sequence;
 
-static torc_tensor *sequential_forward(torc_module *self, torc_tensor *x)
+static torc_tensor *sequential_forward(torc_module *self, torc_tensor *given)
 {
     const sequence *s = torc_module_state(self);
     torc_site at = module_site();
+    torc_tensor *x = given;
     for (int i = 0; i < s->n; i++)
-        x = torc_forward(at, s->layers[i], x);
+        x = (x == given ? torc_forward(at, s->layers[i], x)
+                        : module_pass(at, self, s->layers[i], x));
     return x;
 }
 
 torc_module *torc_sequential(torc_site at, int n, torc_module *const *layers)
 {
     size_t bytes = sizeof(sequence) + (size_t)n * sizeof *layers;
-    torc_module *m = torc_module_new(at, "Sequential", sequential_forward, bytes);
+    torc_module *m = module_new(at, "Sequential", sequential_forward, bytes);
     sequence *s = torc_module_state(m);
     s->n = n;
     for (int i = 0; i < n; i++) {

@@ -43,17 +43,25 @@ void tree_changed(torc_module *m)
 
 /* ---- building ---- */
 
-torc_module *torc_module_new(torc_site at, const char *kind, torc_forward_function forward,
-                             size_t state_bytes)
+torc_module *module_new(torc_site at, const char *kind, torc_forward_function forward,
+                        size_t state_bytes)
 {
     if (!kind || !forward)
-        die_at(at, __func__, "expected a kind and a forward function, found NULL");
+        die_at(at, "torc_module_new", "expected a kind and a forward function, found NULL");
     torc_module *m = base_alloc(1, sizeof *m);
     m->kind = base_strdup(kind);
     m->forward = forward;
     m->state = base_alloc(1, state_bytes);
     m->training = true;
     add_root(m);
+    return m;
+}
+
+torc_module *torc_module_new(torc_site at, const char *kind, torc_forward_function forward,
+                             size_t state_bytes)
+{
+    torc_module *m = module_new(at, kind, forward, state_bytes);
+    m->foreign = true;
     return m;
 }
 
@@ -150,6 +158,7 @@ torc_module *torc_child(torc_site at, torc_module *m, const char *name, torc_mod
     m->children[m->child_count++] = c;
     c->name = base_strdup(name);
     c->parent = m;
+    m->foreign = m->foreign || c->foreign;
     remove_root(c);
     tree_changed(m);
     return c;
@@ -214,6 +223,15 @@ torc_tensor *module_entry(const torc_module *m, int index)
     return index < m->entry_count ? tensor_handle(m->entries[index].t) : NULL;
 }
 
+torc_tensor *module_run(torc_site at, torc_module *net, torc_tensor *x)
+{
+    torc_site outer = current_site;
+    current_site = at;
+    torc_tensor *y = net->forward(net, x);
+    current_site = outer;
+    return y;
+}
+
 /* Only a pass that records can be followed by a backward: a validation pass arms nothing. */
 torc_tensor *torc_forward(torc_site at, torc_module *net, torc_tensor *x)
 {
@@ -223,10 +241,20 @@ torc_tensor *torc_forward(torc_site at, torc_module *net, torc_tensor *x)
         net->hook->armed = true;
         net->hook->forward(net->hook);
     }
-    torc_site outer = current_site;
-    current_site = at;
-    torc_tensor *y = net->forward(net, x);
-    current_site = outer;
+    return net->recompute ? module_recompute(at, net, x) : module_run(at, net, x);
+}
+
+void module_let_go(torc_site at, const torc_module *self, torc_tensor *x)
+{
+    if (!self->foreign)
+        tape_let_go(tensor_of(&(call){at, "torc_forward"}, x));
+}
+
+torc_tensor *module_pass(torc_site at, const torc_module *self, torc_module *next, torc_tensor *x)
+{
+    torc_tensor *y = torc_forward(at, next, x);
+    if (y != x)
+        module_let_go(at, self, x);
     return y;
 }
 

@@ -44,6 +44,16 @@ torc_site module_site(void);
  * because torc_share_parameter() may put another one in its place. */
 torc_tensor *module_entry(const torc_module *m, int index);
 
+/* torc_forward() on x, which `self` hands on for the last time, and which is not what self was
+ * given: its memory goes back to the cache at once, unless backward reads it, or a layer of a
+ * user's own is in the tree below self, which could have kept the handle. */
+torc_tensor *module_pass(torc_site at, const torc_module *self, torc_module *next, torc_tensor *x);
+void module_let_go(torc_site at, const torc_module *self, torc_tensor *x);
+
+/* A layer of torc's own: torc_module_new() for this room. */
+torc_module *module_new(torc_site at, const char *kind, torc_forward_function forward,
+                        size_t state_bytes);
+
 /* What an option means: `usual` where the field was left out, 0 for TORC_ZERO. */
 static inline float option_or(float given, float usual)
 {

@@ -29,7 +29,7 @@ static torc_module *norm_new(torc_site at, const char *op, const char *kind,
     if (!(state.eps >= 0) || !(state.momentum >= 0 && state.momentum <= 1))
         die_at(at, op, "expected an eps of 0 or more and a momentum from 0 to 1, found %g and %g",
                state.eps, state.momentum);
-    torc_module *m = torc_module_new(at, kind, forward, sizeof state);
+    torc_module *m = module_new(at, kind, forward, sizeof state);
     *(norm *)torc_module_state(m) = state;
     torc_parameter(at, m, "weight", constant(at, width, 1));
     torc_parameter(at, m, "bias", constant(at, width, 0));
@@ -71,7 +71,8 @@ static torc_tensor *batch_norm_forward(torc_module *self, torc_tensor *x)
         c.at, x, module_entry(self, WEIGHT), module_entry(self, BIAS),
         module_entry(self, RUNNING_MEAN), module_entry(self, RUNNING_VAR), training, s->momentum,
         s->eps);
-    if (training) /* a rank's empty share of a batch too, so that all ranks hold the same count */
+    /* A rank's empty share of a batch too, so that all ranks hold the same count. */
+    if (training && !tape_replaying())
         count_batch(self, &c);
     return y;
 }

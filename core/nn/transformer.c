@@ -25,8 +25,10 @@ static torc_tensor *attention_forward(torc_module *self, torc_tensor *x)
 {
     const attention *s = torc_module_state(self);
     torc_site at = module_site();
-    torc_tensor *y = op_qkv_attention(at, torc_forward(at, s->c_attn, x), s->heads, true);
-    return torc_forward(at, s->dropout, torc_forward(at, s->c_proj, y));
+    torc_tensor *qkv = torc_forward(at, s->c_attn, x);
+    torc_tensor *y = op_qkv_attention(at, qkv, s->heads, true);
+    module_let_go(at, self, qkv);
+    return module_pass(at, self, s->dropout, module_pass(at, self, s->c_proj, y));
 }
 
 torc_module *torc_causal_self_attention(torc_site at, int64_t width, int heads,
@@ -36,8 +38,7 @@ torc_module *torc_causal_self_attention(torc_site at, int64_t width, int heads,
         die_at(at, __func__, "expected a width that the heads divide, found %lld and %d",
                (long long)width, heads);
     torc_linear_options usual = {0};
-    torc_module *m =
-        torc_module_new(at, "CausalSelfAttention", attention_forward, sizeof(attention));
+    torc_module *m = module_new(at, "CausalSelfAttention", attention_forward, sizeof(attention));
     attention *s = torc_module_state(m);
     s->heads = heads;
     s->c_attn = torc_child(at, m, "c_attn", torc_linear(at, width, 3 * width, usual));
@@ -56,14 +57,15 @@ static torc_tensor *mlp_forward(torc_module *self, torc_tensor *x)
 {
     const mlp *s = torc_module_state(self);
     torc_site at = module_site();
-    torc_tensor *h = torc_gelu_tanh(at, torc_forward(at, s->c_fc, x));
-    return torc_forward(at, s->dropout, torc_forward(at, s->c_proj, h));
+    torc_tensor *h = torc_forward(at, s->c_fc, x), *y = torc_gelu_tanh(at, h);
+    module_let_go(at, self, h);
+    return module_pass(at, self, s->dropout, module_pass(at, self, s->c_proj, y));
 }
 
 static torc_module *mlp_new(torc_site at, int64_t width, double dropout)
 {
     torc_linear_options usual = {0};
-    torc_module *m = torc_module_new(at, "MLP", mlp_forward, sizeof(mlp));
+    torc_module *m = module_new(at, "MLP", mlp_forward, sizeof(mlp));
     mlp *s = torc_module_state(m);
     s->c_fc = torc_child(at, m, "c_fc", torc_linear(at, width, 4 * width, usual));
     s->c_proj = torc_child(at, m, "c_proj", torc_linear(at, 4 * width, width, usual));
@@ -77,19 +79,31 @@ typedef struct block {
     torc_module *ln_1, *attn, *ln_2, *mlp;
 } block;
 
+/* x + layer(norm(x)) */
+static torc_tensor *with_branch(torc_module *self, torc_tensor *x, torc_module *norm,
+                                torc_module *layer)
+{
+    torc_site at = module_site();
+    torc_tensor *h = module_pass(at, self, layer, torc_forward(at, norm, x));
+    torc_tensor *y = torc_add(at, x, h);
+    module_let_go(at, self, h);
+    return y;
+}
+
 static torc_tensor *block_forward(torc_module *self, torc_tensor *x)
 {
     const block *s = torc_module_state(self);
-    torc_site at = module_site();
-    x = torc_add(at, x, torc_forward(at, s->attn, torc_forward(at, s->ln_1, x)));
-    return torc_add(at, x, torc_forward(at, s->mlp, torc_forward(at, s->ln_2, x)));
+    torc_tensor *middle = with_branch(self, x, s->ln_1, s->attn);
+    torc_tensor *y = with_branch(self, middle, s->ln_2, s->mlp);
+    module_let_go(module_site(), self, middle);
+    return y;
 }
 
 torc_module *torc_transformer_block(torc_site at, int64_t width, int heads,
                                     torc_attention_layer_options o)
 {
     torc_norm_options usual = {0};
-    torc_module *m = torc_module_new(at, "TransformerBlock", block_forward, sizeof(block));
+    torc_module *m = module_new(at, "TransformerBlock", block_forward, sizeof(block));
     block *s = torc_module_state(m);
     s->ln_1 = torc_child(at, m, "ln_1", torc_layer_norm(at, width, usual));
     s->attn = torc_child(at, m, "attn", torc_causal_self_attention(at, width, heads, o));

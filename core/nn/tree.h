@@ -34,12 +34,19 @@ struct torc_module {
     int entry_count, child_count;
     torc_module *parent;
     bool training;
+    bool foreign;   /* a layer of somebody else's is here, or below */
+    bool recompute; /* backward runs forward again (recompute.c) */
     tape_hook *hook;
     farewell *farewells;
     module_item *items; /* the cached list, which owns its names; NULL when the tree has changed */
     int64_t item_count;
     torc_module *prev, *next; /* among the roots */
 };
+
+/* The forward function, which runs with `at` as its module_site(); and the same through
+ * torc_recompute(). */
+torc_tensor *module_run(torc_site at, torc_module *net, torc_tensor *x);
+torc_tensor *module_recompute(torc_site at, torc_module *net, torc_tensor *x);
 
 /* The cached lists of this module and of all above it are out of date. */
 void tree_changed(torc_module *m);

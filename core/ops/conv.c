@@ -100,6 +100,7 @@ static torc_tensor *conv2d(const call *c, tensor *x, tensor *w, tensor *bias, wi
         tape_record(c, conv2d_backward, y, bias ? 3 : 2, (tensor *[]){x, w, bias}, sizeof how);
     if (saved)
         *saved = how;
+    tape_unread(y, false, true);
     return tensor_handle(y);
 }
 

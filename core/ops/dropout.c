@@ -34,5 +34,6 @@ torc_tensor *torc_dropout_op(torc_site at, torc_tensor *handle, double p, bool t
     dropout_saved *saved = tape_record(&c, dropout_backward, y, 1, &x, sizeof s);
     if (saved)
         *saved = s;
+    tape_unread(y, true, true);
     return torc_to(at, tensor_handle(y), dtype);
 }

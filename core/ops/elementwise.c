@@ -21,7 +21,7 @@ static void unary_backward(node *n, tensor *grad)
         return;
     }
     sink dx = tape_sink(n, 0);
-    const tensor *in[] = {n->in[0], n->out, grad};
+    const tensor *in[] = {n->in_unread ? n->out : n->in[0], n->out, grad};
     kernels_here()->elementwise(s->op + 1, dx.t, 3, in, s->p, s->q, dx.add);
 }
 
@@ -32,6 +32,7 @@ static torc_tensor *unary(const call *c, torc_tensor *handle, scalars s)
     scalars *saved = tape_record(c, unary_backward, y, 1, &x, sizeof s);
     if (saved)
         *saved = s;
+    tape_unread(y, s.op == EW_relu, false); /* its gradient depends on y alone */
     op_pass_weight(y, x, NULL);
     return tensor_handle(y);
 }
@@ -103,6 +104,7 @@ static torc_tensor *binary(const call *c, torc_tensor *ha, torc_tensor *hb, elem
     scalars *saved = tape_record(c, binary_backward, y, 2, (tensor *[]){a, b}, sizeof *saved);
     if (saved)
         saved->op = op;
+    tape_unread(y, op == EW_add, op == EW_add);
     op_pass_weight(y, a, b);
     return tensor_handle(y);
 }

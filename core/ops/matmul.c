@@ -207,5 +207,6 @@ torc_tensor *torc_linear_op(torc_site at, torc_tensor *hx, torc_tensor *hw, torc
     tensor_drop(out);
     tensor_drop(wt);
     tape_record(&c, linear_backward, y, bias ? 3 : 2, (tensor *[]){x, w, bias}, 0);
+    tape_unread(y, false, true);
     return tensor_handle(y);
 }

@@ -94,6 +94,7 @@ torc_tensor *torc_layer_norm_op(torc_site at, torc_tensor *hx, torc_tensor *hw, 
     norm_saved *saved = tape_record(&c, layer_norm_backward, y, inputs, in, sizeof *saved);
     if (saved)
         *saved = (norm_saved){.mean = mean, .spread = rstd, .weight = w, .bias = b};
+    tape_unread(y, false, true);
     return torc_to(at, tensor_handle(y), dtype);
 }
 
@@ -205,7 +206,7 @@ static double batch_statistics(const call *c, tensor *mean, tensor *var, const t
         n = sync_statistics(c, mean, var, x);
     else
         kernels_here()->channel_stats(mean, var, x);
-    if (n > 0) {
+    if (n > 0 && !tape_replaying()) {
         move_running(running_mean, mean, o->momentum, 1);
         move_running(running_var, var, o->momentum, n > 1 ? n / (n - 1) : 1);
     }
@@ -252,6 +253,7 @@ static torc_tensor *batch_norm_of(const call *c, batch_norm o)
         *saved = save;
         y->maker->collective = o.sync;
     }
+    tape_unread(y, false, true);
     return torc_to(c->at, tensor_handle(y), dtype);
 }
 

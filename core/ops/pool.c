@@ -59,6 +59,7 @@ static torc_tensor *pool(const call *c, torc_tensor *handle, int kernel, torc_po
     pool_saved *saved = tape_record(c, max ? max_backward : avg_backward, y, 1, &x, sizeof *saved);
     if (saved)
         *saved = (pool_saved){how, at};
+    tape_unread(y, true, true);
     return torc_to(c->at, tensor_handle(y), dtype);
 }
 

@@ -7,6 +7,7 @@
  */
 #include "core/nn/module.h"
 #include "core/optim/optimizer.h"
+#include "core/profile.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm)
     if (net && optimizer_must_wait(net))
         return 0;
     int64_t n;
+    profile_enter(PROFILE_OPTIMIZER, at, __func__);
     stretch *s = optimizer_gradients(&c, net, &n);
     double norm = sqrt(squares_of(net, s, n));
     double factor = max_norm / (norm + 1e-6); /* as in PyTorch, whose 1e-6 keeps it below 1 */
@@ -38,5 +40,6 @@ double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm)
             module_hook(net)->squares = NAN;
     }
     free(s);
+    profile_leave();
     return norm;
 }

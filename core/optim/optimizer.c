@@ -2,6 +2,7 @@
 #include "core/optim/optimizer.h"
 
 #include "core/nn/module.h"
+#include "core/profile.h"
 #include "core/status.h"
 
 #include <math.h>
@@ -258,6 +259,7 @@ void torc_step(torc_site at, torc_optimizer *o)
     status_op(STATUS_OPTIMIZER, at, __func__);
     if (must_wait(o))
         return;
+    profile_enter(PROFILE_OPTIMIZER, at, __func__);
     int64_t taking = 0;
     for (int64_t i = 0; i < o->count; i++)
         if (takes_part(o, &c, i)) {
@@ -272,6 +274,7 @@ void torc_step(torc_site at, torc_optimizer *o)
     status_count_step();
     for (int64_t i = 0; i < o->count; i++)
         tape_clear_gradient(o->parameters[i]);
+    profile_leave();
 }
 
 int64_t torc_steps(torc_site at, torc_optimizer *o)

@@ -1,0 +1,167 @@
+/*
+ * profile -- where the time of a step goes: a record a span of it, a table of them (torc.h:
+ * TORC_PROFILE), and a picture (TORC_TRACE).
+ *
+ *     forward     [ linear ][ relu ]                                       one lane below the
+ * other, backward                      [ torc_backward [ relu ][ linear ] ]   one clock moving [.]
+ *     waiting                                                       [ bucket 1 ]
+ *     under way                                         [ bucket 1            ]
+ *
+ * Words
+ *   lane     what kind of thing was done; spans of a lane follow each other, or one is in another
+ *   span     from here to there: an op of forward, a node of backward, a wait
+ *   frame    a span under way, on a stack; kernels add their work to the one on top
+ *   nested   the part of a span that is told by another, within it
+ *
+ * Forward. An op looks up its tensors first (tensor_of), and records its node last (tape_record),
+ * so the two ends of its span are where all ops pass anyway. What a user computes between two ops
+ * is in none. An op that records no node, as torc_item(), ends with its last kernel.
+ *
+ * Off, a call from here is the test of one flag. On, it reads the clock and fills 64 bytes: nothing
+ * is formatted, looked up or sent before the end. Frames and kernels are those of the thread that
+ * trains, the one that started the profile; others may tell spans beside it (FILL, TRAVEL).
+ */
+#ifndef TORC_PROFILE_H
+#define TORC_PROFILE_H
+
+#include "core/base.h"
+
+#include <stdatomic.h>
+
+/* Id, name. In those up to PROFILE_WAIT the trainer's time goes, each moment of it in one once what
+ * is nested is taken off. In the others things happen beside it, several at a time. */
+#define PROFILE_LANES(X) \
+    X(FORWARD, "forward") \
+    X(BACKWARD, "backward") \
+    X(OPTIMIZER, "optimizer") \
+    X(LOADER, "loader") \
+    X(MOVE, "moving buckets") \
+    X(WAIT, "waiting for ranks") \
+    X(FILL, "filling batches") \
+    X(TRAVEL, "buckets under way")
+#define PROFILE_LANE_ID(id, name) PROFILE_##id,
+typedef enum profile_lane { PROFILE_LANES(PROFILE_LANE_ID) PROFILE_LANE_COUNT } profile_lane;
+
+static inline bool profile_is_trainers(profile_lane lane)
+{
+    return lane <= PROFILE_WAIT;
+}
+
+typedef struct profile_record {
+    double begin, end;    /* torc_seconds() */
+    torc_site at;         /* the user's; file NULL: none, and line tells which bucket */
+    const char *name;     /* lives for ever, as at.file does */
+    int64_t flops, bytes; /* of its kernels */
+    float nested;         /* seconds */
+    uint32_t lane;
+} profile_record;
+_Static_assert(sizeof(profile_record) == 64, "a span is one cache line");
+
+/* ---- where things happen: one line each; nothing when off ---- */
+
+extern atomic_bool profile_on;
+
+static inline bool profile_is_on(void)
+{
+    return __builtin_expect(atomic_load_explicit(&profile_on, memory_order_relaxed), 0);
+}
+
+void profiling_op_begins(torc_site at, const char *op);
+void profiling_op_ends(torc_site at, const char *op);
+void profiling_enter(profile_lane lane, torc_site at, const char *name);
+void profiling_leave(void);
+void profiling_span(profile_lane lane, torc_site at, const char *name, double begin, double end);
+
+/* An op of forward. The second begin of an op that is under way is none. */
+static inline void profile_op_begins(torc_site at, const char *op)
+{
+    if (profile_is_on())
+        profiling_op_begins(at, op);
+}
+
+static inline void profile_op_ends(torc_site at, const char *op)
+{
+    if (profile_is_on())
+        profiling_op_ends(at, op);
+}
+
+/* Anything else that begins and ends in one function; it may hold others. */
+static inline void profile_enter(profile_lane lane, torc_site at, const char *name)
+{
+    if (profile_is_on())
+        profiling_enter(lane, at, name);
+}
+
+static inline void profile_leave(void)
+{
+    if (profile_is_on())
+        profiling_leave();
+}
+
+/* What is over already, and began at a moment that profile_clock() gave: 0 when it was off then,
+ * and so is nothing now. */
+static inline double profile_clock(void)
+{
+    return profile_is_on() ? torc_seconds() : 0;
+}
+
+static inline void profile_span(profile_lane lane, torc_site at, const char *name, double begin,
+                                double end)
+{
+    if (profile_is_on() && begin != 0 && end >= begin)
+        profiling_span(lane, at, name, begin, end);
+}
+
+/* Where a bucket stands for a line of the user's. */
+static inline torc_site profile_bucket(int i)
+{
+    return (torc_site){NULL, i};
+}
+
+struct kernels;
+/* The table whose kernels tell the frame on top what they did, and then are those of `plain`. */
+const struct kernels *profile_kernels(const struct kernels *plain);
+void profile_kernel_begins(void);
+void profile_kernel_ends(int64_t flops, int64_t bytes);
+
+/* ---- the job's side ---- */
+
+/* What the environment asks for. Nothing when neither variable is set. */
+void profile_start_if_asked(void);
+/* Ends the recording, if there is one, and prints its table if one was asked for. */
+void profile_finish(void);
+/* Where TORC_TRACE wants the trace; NULL: nowhere. */
+const char *profile_trace_path(void);
+/* Lets go of every span. */
+void profile_forget(void);
+
+/* ---- what is made of it ---- */
+
+/* All spans that are kept, those of a thread in the order in which they were told: the array is the
+ * caller's to free(). */
+const profile_record **profile_records(int64_t *count);
+const char *profile_lane_name(profile_lane lane);
+
+/* The spans of this rank as JSON objects of the Trace Event Format, each followed by ",\n", handed
+ * to `put` in pieces of up to PROFILE_PIECE bytes. Times are shifted by `shift` seconds and count
+ * from `origin`. */
+enum { PROFILE_PIECE = 1 << 18 };
+typedef void (*profile_put)(void *context, const char *text, size_t bytes);
+void profile_write_events(int rank, const char *host, double shift, double origin, profile_put put,
+                          void *context);
+
+/* The table: rows are added up from spans as they come. With `settled` it forgets, when the first
+ * step is over, what was before: a program that gets ready, and a step that finds nothing ready. */
+typedef struct profile_table profile_table;
+profile_table *profile_table_new(bool settled);
+void profile_table_add(profile_table *t, const profile_record *r, int64_t count);
+void profile_table_print(profile_table *t);
+void profile_table_free(profile_table *t);
+
+/* What this machine can do with all of this rank's threads: measured once, in some 60 ms. */
+typedef struct profile_limits {
+    double flops, bytes; /* a second: f32 products, and reading and writing of memory */
+} profile_limits;
+const profile_limits *profile_measure(void);
+
+#endif
