@@ -217,23 +217,32 @@ static void write_all(line *l)
     free(terms);
 }
 
+static void write_file(line *l, const char *path)
+{
+    if (!(l->file = fopen(path, "w")))
+        warn_of_file(l, path);
+    if (l->file)
+        fputs("[", l->file);
+    write_all(l);
+    if (l->file && (fputs("\n]\n", l->file) < 0 || fflush(l->file) != 0))
+        warn_of_file(l, path);
+    if (l->file)
+        fclose(l->file);
+}
+
+/* They meet in a collective first: if a rank still waits for a gradient, the watch can tell. */
 void trace_write(comm *c, const char *path)
 {
-    line l = {.c = c, .transfer = comm_number_transfer(c)};
-    bool writes = comm_rank(c) == 0;
-    if (writes)
+    line l = {.c = c, .status = comm_barrier(c, "trace")};
+    if (l.status == TORC_OK) {
+        l.transfer = comm_number_transfer(c);
         status_enter("writing the trace");
-    if (writes && !(l.file = fopen(path, "w")))
-        warn_of_file(&l, path);
-    if (l.file)
-        fputs("[", l.file);
-    write_all(&l);
-    if (l.file && (fputs("\n]\n", l.file) < 0 || fflush(l.file) != 0))
-        warn_of_file(&l, path);
-    if (l.file)
-        fclose(l.file);
-    if (writes)
+        if (comm_rank(c) == 0)
+            write_file(&l, path);
+        else
+            write_all(&l);
         status_leave();
+    }
     if (l.status != TORC_OK)
-        log_line(LOG_WARN, "the trace lacks what other ranks did: %s", torc_last_error());
+        log_line(LOG_WARN, "the trace is not whole: %s", torc_last_error());
 }

@@ -66,6 +66,11 @@ typedef struct sink {
 } sink;
 
 bool tape_wants(const node *n, int input);
+/* Made by no op: a parameter, an input, a plain value. */
+static inline bool tape_is_leaf(const tensor *t)
+{
+    return t->maker == NULL;
+}
 /* Memory of input's gradient: dense, laid out like the input. Call it once an input and node, right
  * before the kernel. */
 sink tape_sink(node *n, int input);

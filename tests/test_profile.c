@@ -480,6 +480,16 @@ TEST_RANKS(ranks_of_several_hosts_write_one_trace, 3)
     trace_of_ranks();
 }
 
+/* Collecting must not hide from the watch that a rank has left early. */
+TEST_RANKS_DIE(a_rank_that_leaves_early_is_told, 2, 1, "the ranks are not in the same place")
+{
+    setenv("TORC_TRACE", test_path("trace.json"), 1);
+    torc_init(NULL, NULL);
+    torc_module *net = torc_ddp(network());
+    train(net, STEPS - torc_rank());
+    torc_finalize();
+}
+
 TEST_RANKS(a_trace_that_cannot_be_written_costs_only_a_warning, 2)
 {
     char line[512];
