@@ -75,7 +75,7 @@ tensor *tensor_create_like(const call *c, const tensor *like, torc_dtype dtype, 
 /* Another view of the same storage: offset counts from the storage's start. */
 tensor *tensor_view(const call *c, const tensor *of, int ndim, const int64_t *shape,
                     const int64_t *stride, int64_t offset, tensor_owner owner);
-/* t's values are from now on those of `s` from `offset` (elements), in the same order of strides. */
+/* t's values are from now on those of `s` from `offset` (elements), with the same strides. */
 void tensor_move(tensor *t, storage *s, int64_t offset);
 void tensor_set_owner(tensor *t, tensor_owner owner);
 tensor *tensor_share(tensor *t); /* one reference more; returns t */

@@ -6,9 +6,9 @@
  *     m            [0.weight | 0.bias | 2.weight]         one piece of memory, a cache line's
  *     v            [0.weight | 0.bias | 2.weight]         room at most between two
  *
- * A step is one kernel call over all stretches: one pass over parameters, gradients and state. Where
- * the work is divided over ranks (tape.h, sharding) the list holds what this rank owns, in pieces
- * whose gradients fit the cache: they are added up right before the kernel reads them. As in
+ * A step is one kernel call over all stretches: one pass over parameters, gradients and state.
+ * Where the work is divided over ranks (tape.h, sharding) the list holds what this rank owns, in
+ * pieces whose gradients fit the cache: they are added up right before the kernel reads them. As in
  * PyTorch, a parameter counts its own steps: one that no backward has reached yet is left as it
  * is, and when its first gradient comes, that is its step 1.
  */
