@@ -70,6 +70,16 @@ static size_t assign(bucket_plan *p, size_t first_bytes, size_t bytes)
     return at + p->tail;
 }
 
+/* For messages, and for comparing what the ranks mean. */
+static void name_bucket(const bucket_plan *p, int i)
+{
+    bucket *b = &p->bucket[i];
+    bool several = b->end > b->first + 1;
+    snprintf(b->name, sizeof b->name, "gradient bucket %d of %d (%.20s%s%.20s)", i, p->buckets,
+             p->name[p->order[b->first]], several ? " .. " : "",
+             several ? p->name[p->order[b->end - 1]] : "");
+}
+
 static void close_team(storage *memory)
 {
     team_close(memory->owner);
@@ -92,6 +102,8 @@ torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *orde
     p->bucket = NULL;
     p->buckets = 0;
     size_t all = assign(p, first_bytes, bytes);
+    for (int i = 0; i < p->buckets; i++)
+        name_bucket(p, i);
     torc_status s = team_open(c, all, leaves, p->spare, &p->t);
     if (s != TORC_OK)
         return s;

@@ -26,6 +26,7 @@ typedef struct bucket {
     int64_t count;       /* elements that travel */
     int first, end;      /* its places in the plan's order: order[first .. end - 1] */
     _Atomic int awaited; /* gradients still to become final in this backward */
+    char name[96];       /* "gradient bucket 2 of 5 (0.weight .. 2.bias)" */
     void *carried; /* what was synchronised before and is kept out of the next sum; NULL: nothing */
 } bucket;
 

@@ -136,16 +136,14 @@ static bool wants_squares(const reducer *r)
 static void launch(reducer *r, int i)
 {
     const bucket *b = &r->plan.bucket[i];
-    char name[128];
     settle(r, b);
     leaf_merge(r, b->offset, b->count, b->dtype);
     r->posted[i % TEAM_ACTIVE] = profile_clock();
-    waiting_describe(r, i, name, sizeof name);
     reduction_start(&r->active[i % TEAM_ACTIVE], r->plan.t,
                     (reduction_what){.offset = b->offset,
                                      .count = (size_t)b->count,
                                      .dtype = b->dtype,
-                                     .name = name,
+                                     .name = b->name,
                                      .scale = &r->scale,
                                      .keep_slices = r->how.shard,
                                      .squares = wants_squares(r),

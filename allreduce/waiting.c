@@ -7,16 +7,6 @@
 
 #include <stdio.h>
 
-void waiting_describe(const reducer *r, int i, char *text, size_t size)
-{
-    const bucket_plan *p = &r->plan;
-    const bucket *b = &p->bucket[i];
-    bool several = b->end > b->first + 1;
-    snprintf(text, size, "gradient bucket %d of %d (%.20s%s%.20s)", i, p->buckets,
-             p->name[p->order[b->first]], several ? " .. " : "",
-             several ? p->name[p->order[b->end - 1]] : "");
-}
-
 /* The reduction that everything waits for. The weights belong to the first bucket. */
 static const reduction *oldest(const reducer *r)
 {
@@ -33,7 +23,7 @@ static void describe_oldest(const void *of_reducer, char *text, size_t size)
     if (r->waits_for)
         snprintf(text, size, "%s", r->waits_for);
     else if (r->finished < r->plan.buckets)
-        waiting_describe(r, r->finished, text, size);
+        snprintf(text, size, "%s", r->plan.bucket[r->finished].name);
     else
         snprintf(text, size, r->weights_done ? "running statistics" : "weights of the batch");
 }

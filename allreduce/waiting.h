@@ -7,8 +7,6 @@
 
 #include "allreduce/reducer.h"
 
-/* "gradient bucket 2 of 5 (0.weight .. 2.bias)" */
-void waiting_describe(const reducer *r, int i, char *text, size_t size);
 /* Polls until it is over, within TORC_TIMEOUT, which is counted anew whenever the oldest reduction
  * under way has changed; else ends the job with a sentence (comm/watch.h). */
 void waiting_until(reducer *r, torc_site at, const char *op, bool (*over)(reducer *r));

@@ -91,15 +91,24 @@ static inline torc_module *trained(torc_ddp_options o, int steps, double clip)
     return net;
 }
 
-static inline void compare_bits(torc_module *a, torc_module *b)
+/* tolerance 0: to the bit. */
+static inline void compare_near(torc_module *a, torc_module *b, double tolerance)
 {
     for (int64_t i = 0; i < torc_parameter_count(a); i++) {
         float x[64], y[64];
         torc_tensor *p = torc_parameter_at(a, i, NULL), *q = torc_parameter_at(b, i, NULL);
-        torc_read(p, TORC_F32, x, torc_numel(p));
-        torc_read(q, TORC_F32, y, torc_numel(q));
-        CHECK(!memcmp(x, y, (size_t)torc_numel(p) * sizeof *x));
+        int64_t n = torc_numel(p);
+        torc_read(p, TORC_F32, x, n);
+        torc_read(q, TORC_F32, y, n);
+        for (int64_t j = 0; tolerance > 0 && j < n; j++)
+            CHECK_NEAR(x[j], y[j], tolerance);
+        CHECK(tolerance > 0 || !memcmp(x, y, (size_t)n * sizeof *x));
     }
+}
+
+static inline void compare_bits(torc_module *a, torc_module *b)
+{
+    compare_near(a, b, 0);
 }
 
 /* ---- a dataset ---- */

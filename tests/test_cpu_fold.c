@@ -3,6 +3,7 @@
 #include "tests/harness.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,4 +110,29 @@ TEST(doubles_and_nothing)
     CHECK_NEAR(x[0], 22, 0);
     CHECK_NEAR(x[1], 44, 0);
     CHECK(isnan(x[2]) && isnan(squares));
+}
+
+/* More blocks than parts: a part has several, and threads do not show. */
+TEST(squares_of_a_long_sum)
+{
+    enum { LONG = 700 * 1024 + 5 };
+    int16_t steps[] = {0, 1, FOLD_ADD};
+    const fold_order order = {3, steps};
+    float *x = base_alloc(LONG, sizeof *x), *y = base_alloc(LONG, sizeof *y);
+    void *in[] = {x, y}, *to[] = {x};
+    double first = 0, squares, sum = 0;
+    for (int threads = 1; threads <= 3; threads++) {
+        for (int i = 0; i < LONG; i++) {
+            x[i] = (float)(i % 7);
+            y[i] = 0.5f;
+            sum += threads == 1 ? (i % 7 + 0.5) * (i % 7 + 0.5) : 0;
+        }
+        omp_set_num_threads(threads);
+        kernels_here()->fold(&order, in, to, 1, LONG, TORC_F32, 1, &squares);
+        CHECK_NEAR(squares, sum, 1e-12);
+        CHECK(threads == 1 || squares == first);
+        first = squares;
+    }
+    free(x);
+    free(y);
 }

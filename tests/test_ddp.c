@@ -239,10 +239,6 @@ TEST_RANKS(compressed_between_hosts, 3)
     torc_module *plain = trained((torc_ddp_options){0}, 1, 0);
     torc_module *compressed = trained((torc_ddp_options){.compress = TORC_BF16}, 1, 0);
     CHECK(torc_replicas_agree(compressed));
-    float a[IN * HIDDEN], b[IN * HIDDEN];
-    torc_read(torc_parameter_at(plain, 0, NULL), TORC_F32, a, IN * HIDDEN);
-    torc_read(torc_parameter_at(compressed, 0, NULL), TORC_F32, b, IN * HIDDEN);
-    for (int i = 0; i < IN * HIDDEN; i++)
-        CHECK_NEAR(a[i], b[i], 1e-2);
+    compare_near(plain, compressed, 1e-2);
     torc_finalize();
 }

@@ -9,10 +9,6 @@ TEST_RANKS(tuning_changes_no_numbers, 4)
     setenv("TORC_TUNE", "1", 1);
     torc_module *tuned = trained((torc_ddp_options){0}, 3, 0);
     CHECK(torc_replicas_agree(tuned));
-    float a[IN * HIDDEN], b[IN * HIDDEN];
-    torc_read(torc_parameter_at(plain, 0, NULL), TORC_F32, a, IN * HIDDEN);
-    torc_read(torc_parameter_at(tuned, 0, NULL), TORC_F32, b, IN * HIDDEN);
-    for (int i = 0; i < IN * HIDDEN; i++)
-        CHECK_NEAR(a[i], b[i], 1e-5);
+    compare_near(plain, tuned, 1e-5);
     torc_finalize();
 }

@@ -7,12 +7,11 @@
  * A block of all inputs is taken at a time: the sums in between stay in L1, and memory is read once
  * and written once. out may be among in, for an element is stored after its last use. Every element
  * is computed by itself, so neither blocks nor threads can be seen in the result; squares are added
- * block by block, and the blocks in their order.
+ * in parts of some blocks each, cut by n alone, and the parts in their order.
  */
 #include "core/cpu/simd.h"
 #include "core/cpu/parallel.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define BLOCK 4096 /* bytes */
@@ -22,8 +21,11 @@ typedef struct job {
     void *const *in, *const *out;
     int outs;
     double scale;
-    double *squares; /* of each block; NULL: not wanted */
+    int64_t part;    /* elements, whole blocks */
+    double *squares; /* of each part; NULL: not wanted */
 } job;
+
+#define PARTS 256 /* at most: few enough for the stack, enough for the threads of a rank */
 
 #define LANES 16 /* fixed, so that the bits are the same at every level */
 
@@ -57,13 +59,12 @@ static double sum_of(const double *x, int64_t n)
 void SIMD(cpu_fold)(const fold_order *order, void *const *in, void *const *out, int outs, int64_t n,
                     torc_dtype dtype, double scale, double *squares)
 {
-    int64_t each = BLOCK / (int64_t)torc_dtype_size(dtype), blocks = part_count(n, each);
-    job j = {order, in, out, outs, scale, NULL};
+    int64_t item = (int64_t)torc_dtype_size(dtype), block = BLOCK / item;
+    int64_t size = max_i64(1, part_count(part_count(n, block), PARTS)) * block;
+    double sums[PARTS] = {0};
+    const job j = {order, in, out, outs, scale, size, squares ? sums : NULL};
+    int64_t bytes = n * item * (order->length / 2 + 1 + outs);
+    PARALLEL(bytes, n, size, fold_share, &j, dtype);
     if (squares)
-        j.squares = base_alloc((size_t)blocks + 1, sizeof *j.squares);
-    int64_t bytes = n * (int64_t)torc_dtype_size(dtype) * (order->length / 2 + 1 + outs);
-    PARALLEL(bytes, n, each, fold_share, &j, dtype);
-    if (squares)
-        *squares = sum_of(j.squares, blocks);
-    free(j.squares);
+        *squares = sum_of(sums, part_count(n, size));
 }

@@ -67,7 +67,7 @@ static void NAME(block)(const job *j, int64_t first, int64_t n)
     T *sum = j->outs == 1 ? (T *)j->out[0] + first : room[0];
     NAME(add_up)(j, first, n, sum, room);
     if (j->squares)
-        j->squares[first * (int64_t)sizeof(T) / BLOCK] = NAME(squares)(sum, n);
+        j->squares[first / j->part] += NAME(squares)(sum, n);
     for (int k = 0; k < j->outs && j->outs > 1; k++)
         memcpy((T *)j->out[k] + first, sum, (size_t)n * sizeof(T));
 }
