@@ -3,7 +3,7 @@
  * rows, and the logarithm of a sum of powers.
  *
  * A row is summed in stretches, in T and in the lanes of a vector; the stretches are added in
- * double. The error so does not grow with the row's length. For float and for double, as vector.h.
+ * double. The error so does not grow with the row's length. For f32, f64 and bf16, as vector.h.
  */
 #ifndef TORC_CPU_SIMD_ROWS_H
 #define TORC_CPU_SIMD_ROWS_H
@@ -33,43 +33,49 @@ static inline int64_t row_count(const tensor *t)
 }
 
 #define T float
+#define E float
 #define F(name) name##_f32
 #include "core/cpu/simd/rows.h"
 #define T double
+#define E double
 #define F(name) name##_f64
+#include "core/cpu/simd/rows.h"
+#define T float
+#define E uint16_t
+#define F(name) name##_bf16
 #include "core/cpu/simd/rows.h"
 
 #elif defined T
 
 /* The largest of a row; NaN is never larger, -inf for an empty row. */
-static inline T F(row_max)(const T *x, int64_t n)
+static inline T F(row_max)(const E *x, int64_t n)
 {
     F(vec) largest = (F(vec)){0} - (T)INFINITY;
     for (int64_t i = 0; i < n; i += LANES(T))
-        largest = F(larger)(F(load_some)(x + i, n - i, -(T)INFINITY), largest);
+        largest = F(larger)(F(read_some)(x + i, n - i, -(T)INFINITY), largest);
     return F(max_lanes)(largest);
 }
 
-static inline double F(row_sum)(const T *x, int64_t n)
+static inline double F(row_sum)(const E *x, int64_t n)
 {
     double total = 0;
     for (int64_t first = 0; first < n; first += ROW_STRETCH) {
         F(vec) sum = {0};
         for (int64_t i = first; i < min_i64(n, first + ROW_STRETCH); i += LANES(T))
-            sum += F(load_some)(x + i, n - i, 0);
+            sum += F(read_some)(x + i, n - i, 0);
         total += F(sum_lanes)(sum);
     }
     return total;
 }
 
 /* The sum of e^(x - shift); `powers`, if not NULL, gets the terms. */
-static ALWAYS_INLINE double F(row_sum_exp)(T *powers, const T *x, int64_t n, T shift)
+static ALWAYS_INLINE double F(row_sum_exp)(T *powers, const E *x, int64_t n, T shift)
 {
     double total = 0;
     for (int64_t first = 0; first < n; first += ROW_STRETCH) {
         F(vec) sum = {0};
         for (int64_t i = first; i < min_i64(n, first + ROW_STRETCH); i += LANES(T)) {
-            F(vec) power = F(exp)(F(load_some)(x + i, n - i, -(T)INFINITY) - shift);
+            F(vec) power = F(exp)(F(read_some)(x + i, n - i, -(T)INFINITY) - shift);
             sum += power;
             if (powers)
                 F(store_some)(powers + i, power, n - i);
@@ -81,12 +87,13 @@ static ALWAYS_INLINE double F(row_sum_exp)(T *powers, const T *x, int64_t n, T s
 
 /* log of the sum of e^x. An infinite maximum is no shift: inf - inf would make a NaN of a row that
  * has an answer, -inf where all are -inf and inf where one is. */
-static inline T F(row_lse)(const T *x, int64_t n)
+static inline T F(row_lse)(const E *x, int64_t n)
 {
     T largest = F(row_max)(x, n), shift = isinf(largest) ? 0 : largest;
     return (T)(shift + log(F(row_sum_exp)(NULL, x, n, shift)));
 }
 
 #undef T
+#undef E
 #undef F
 #endif

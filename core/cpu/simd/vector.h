@@ -5,13 +5,18 @@
  *     v4   16 floats or 8 doubles        v3   8 or 4        v2   4 or 2
  *
  * + - * / and comparisons work on them as they are (a GCC extension); a number next to a vector
- * counts for all its lanes. Every function exists for float and for double, name_f32 and name_f64:
- * this file includes itself once for each, with T the type and F(name) the name. So do the kernels
- * built on it.
+ * counts for all its lanes. Every function exists for f32, f64 and bf16, name_f32 and so on: this
+ * file includes itself once for each. So do the kernels built on it, with
+ *
+ *     T   the type computed in: float for bf16, whose vectors are those of f32
+ *     E   the type in memory of activations, which read() and write() convert; load() and store()
+ *         are for what is kept in T. Where E is T they are the same
+ *     F(name)   the name
  */
 #ifndef TORC_CPU_SIMD_VECTOR_H
 #define TORC_CPU_SIMD_VECTOR_H
 
+#include "core/cpu/bf16.h"
 #include "core/cpu/parallel.h"
 #include "core/cpu/simd.h"
 
@@ -34,15 +39,90 @@
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 #define T float
+#define E float
 #define F(name) name##_f32
 #define CALL(name) VECTOR_CALL(name##_ps)
 #define LANE int32_t /* an integer of T's size: what comparisons and shuffles are told in */
 #include "core/cpu/simd/vector.h"
 #define T double
+#define E double
 #define F(name) name##_f64
 #define CALL(name) VECTOR_CALL(name##_pd)
 #define LANE int64_t
 #include "core/cpu/simd/vector.h"
+#define T float
+#define E uint16_t
+#define F(name) name##_bf16
+#define CALL(name) VECTOR_CALL(name##_ps)
+#define LANE int32_t
+#include "core/cpu/simd/vector.h"
+
+/* bf16 to float and back, a vector at a time: as bf16.h does it, one number at a time. */
+typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES / 2), aligned(2), may_alias));
+typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
+
+static ALWAYS_INLINE vec_f32 widen(halves v)
+{
+    return (vec_f32)(__builtin_convertvector(v, words) << 16);
+}
+
+static ALWAYS_INLINE halves narrow(vec_f32 v)
+{
+    words bits = (words)v, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    words nan = bits >> 16 | 0x40, is_nan = (words)(v != v);
+    return __builtin_convertvector((nan & is_nan) | (rounded & ~is_nan), halves);
+}
+
+#define READ(suffix, type, get, put) \
+    static ALWAYS_INLINE vec_##suffix read_##suffix(const type *from) \
+    { \
+        return get; \
+    } \
+    static ALWAYS_INLINE void write_##suffix(type *to, vec_##suffix v) \
+    { \
+        put; \
+    }
+READ(f32, float, load_f32(from), store_f32(to, v))
+READ(f64, double, load_f64(from), store_f64(to, v))
+READ(bf16, uint16_t, widen(*(const halves *)from), *(halves *)to = narrow(v))
+
+/* Of a row's next n numbers, as many as a vector holds; what is missing is `fill`. */
+static ALWAYS_INLINE vec_f32 read_some_f32(const float *from, int64_t n, float fill)
+{
+    return load_some_f32(from, n, fill);
+}
+
+static ALWAYS_INLINE vec_f64 read_some_f64(const double *from, int64_t n, double fill)
+{
+    return load_some_f64(from, n, fill);
+}
+
+static ALWAYS_INLINE vec_f32 read_some_bf16(const uint16_t *from, int64_t n, float fill)
+{
+    if (n >= LANES(float))
+        return read_bf16(from);
+    uint16_t lane[VECTOR_BYTES / sizeof(float)];
+    write_bf16(lane, (vec_f32){0} + fill);
+    memcpy(lane, from, (size_t)n * sizeof *lane);
+    return read_bf16(lane);
+}
+
+static ALWAYS_INLINE void write_some_f32(float *to, vec_f32 v, int64_t n)
+{
+    store_some_f32(to, v, n);
+}
+
+static ALWAYS_INLINE void write_some_f64(double *to, vec_f64 v, int64_t n)
+{
+    store_some_f64(to, v, n);
+}
+
+static ALWAYS_INLINE void write_some_bf16(uint16_t *to, vec_f32 v, int64_t n)
+{
+    uint16_t lane[VECTOR_BYTES / sizeof(float)];
+    write_bf16(lane, v);
+    memcpy(to, lane, (size_t)min_i64(n, LANES(float)) * sizeof *lane);
+}
 
 /*
  * e^x, 1 ulp off (2 without FMA). x = n ln 2 + r with |r| <= ln 2 / 2; e^r is a polynomial (Cephes
@@ -65,6 +145,8 @@ static ALWAYS_INLINE vec_f32 exp_f32(vec_f32 x)
     p = p * (r * r) + r + 1.0f;
     return p * (vec_f32)(((lanes_f32)shifted + 127) << 23);
 }
+
+#define exp_bf16 exp_f32
 
 /* The C library's: gradient checks ask for accuracy, not speed. */
 static ALWAYS_INLINE vec_f64 exp_f64(vec_f64 x)
@@ -168,6 +250,7 @@ static ALWAYS_INLINE T F(max_lanes)(F(vec) v)
 }
 
 #undef T
+#undef E
 #undef F
 #undef CALL
 #undef LANE
