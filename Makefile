@@ -126,7 +126,7 @@ $(BUILD)/obj/tests/test_powersgd.o: flags += -Icore
 
 # ---- test ----
 
-chosen := $(if $(T),$(filter %test_$(T),$(tests)),$(tests))
+chosen := $(if $(T),$(filter $(addprefix %test_,$(T)),$(tests)),$(tests))
 test: all $(chosen)
 	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) tests/run.sh $(chosen)
 

@@ -111,6 +111,7 @@ static void broadcast(torc_site at, comm *c, torc_module *net)
         size_t bytes = (size_t)tensor_numel(t) * tensor_item_size(t);
         job_check(at, "torc_ddp", comm_broadcast(c, tensor_data(t), bytes, 0, items[i].name));
     }
+    tensor_changed();
 }
 
 /* ---- attach ---- */

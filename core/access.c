@@ -189,6 +189,7 @@ void tensor_write(const call *c, tensor *t, torc_dtype dtype, const void *buffer
         device_current()->from_host(tensor_data(given), buffer, bytes);
     kernels_here()->copy(t, given);
     t->zero_pending = false;
+    tensor_changed();
     tensor_drop(given);
 }
 
@@ -238,5 +239,6 @@ void *torc_data(torc_site at, torc_tensor *handle)
                  "expected a contiguous tensor, found a view of %s with other strides; "
                  "torc_contiguous() copies it",
                  tensor_shape_text(t));
+    tensor_changed(); /* it may be written to at once */
     return tensor_data(t);
 }

@@ -18,6 +18,7 @@ typedef struct device {
     void (*to_host)(void *host, const void *memory, size_t bytes);
     void (*from_host)(void *memory, const void *host, size_t bytes);
     const struct kernels *(*kernels)(void);
+    bool (*multiplies_bf16)(void); /* faster than f32 */
 } device;
 
 /* The device of this rank. */

@@ -12,6 +12,7 @@
 /* The rows of ops/elementwise.def as numbers. EW_exp takes the input x; EW_exp_dx, its gradient,
  * takes x, y, g. EW_add takes a, b; EW_add_da and EW_add_db take a, b, y, g. */
 typedef enum elementwise_op {
+    EW_NONE = -1, /* where an op is optional */
 #define UNARY(name, ...) EW_##name, EW_##name##_dx,
 #define UNARY_P(name, ...) EW_##name, EW_##name##_dx,
 #define UNARY_PQ(name, ...) EW_##name, EW_##name##_dx,

@@ -125,6 +125,12 @@ static inline int64_t folded(const fold_order *order, bool additions)
 #define COST_matmul \
     (out, a, b, bias, add), product_flops(out, a, bias, add), \
         written(out, add) + size_of(a) + size_of(b) + size_of(bias)
+#define COST_linear \
+    (out, pre, x, w, bias, act), product_flops(out, x, bias, false) + (act < 0 ? 0 : N(out)), \
+        size_of(out) + size_of(pre) + size_of(x) + size_of(w) + size_of(bias)
+#define COST_activation_grad \
+    (dpre, dbias, act, pre, y, g), (act < 0 ? 1 : 2) * N(g), \
+        size_of(dpre) + sink_size(dbias) + size_of(pre) + size_of(y) + size_of(g)
 #define COST_conv2d \
     (out, x, w, bias, how), conv_flops(out, x, how) + (bias ? N(out) : 0), \
         size_of(out) + size_of(x) + size_of(w) + size_of(bias)

@@ -18,6 +18,7 @@
  */
 #include "core/recompute.h"
 
+#include "core/ops/autocast.h"
 #include "core/rng.h"
 #include "core/tape.h"
 
@@ -27,6 +28,7 @@ typedef struct recomputed {
     torc_function f;
     void *context;
     rng_place before, after; /* where the random numbers of the first run were taken */
+    torc_dtype autocast;     /* the scope of the first run */
     int64_t ops;             /* that the first run recorded */
     int n;
     torc_tensor *in[];
@@ -137,10 +139,13 @@ static void recompute_backward(node *n, tensor *grad)
 {
     const recomputed *r = n->saved;
     rng_place now = rng_here();
+    torc_dtype scope = autocast_here();
     tape_stretch s;
     tape_open(&s);
     rng_return(r->before);
+    autocast_return(r->autocast);
     tensor *y = run(&n->made, r->f, r->context, r->in);
+    autocast_return(scope);
     check_alike(n, &s, y);
     rng_return(now);
     tape_differentiate(n, &s, y, grad);
@@ -171,7 +176,8 @@ torc_tensor *torc_recompute(torc_site at, torc_function f, void *context, int n,
         tensor_of(&c, in[i]);
     if (!tape_recording())
         return tensor_handle(run(&c, f, context, in));
-    recomputed r = {.f = f, .context = context, .before = rng_here(), .n = n};
+    recomputed r = {
+        .f = f, .context = context, .before = rng_here(), .autocast = autocast_here(), .n = n};
     tape_stretch s;
     tape_open(&s);
     tensor *y = run(&c, f, context, in);

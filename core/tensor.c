@@ -150,8 +150,8 @@ void tensor_unshare(tensor *t)
     if (--t->refs > 0)
         return;
     slot *s = slot_at(t->slot);
-    if (t->grad)
-        tensor_drop(t->grad);
+    tensor_drop(t->grad);
+    tensor_drop(t->low);
     storage_release(t->store);
     s->in_use = false;
     s->next_free = first_free;
@@ -170,6 +170,18 @@ void tensor_move(tensor *t, storage *s, int64_t offset)
     t->store = storage_share(s);
     t->offset = offset;
     storage_release(old);
+}
+
+static uint64_t changes = 1;
+
+uint64_t tensor_changes(void)
+{
+    return changes;
+}
+
+void tensor_changed(void)
+{
+    changes++;
 }
 
 void tensor_set_owner(tensor *t, tensor_owner owner)
@@ -191,6 +203,7 @@ void tensor_set_owner(tensor *t, tensor_owner owner)
  * histories stay short. */
 void tensor_release_tape(torc_site where)
 {
+    tensor_changed(); /* who took torc_data() of a parameter may write to it in every step */
     while (tape_list.prev != &tape_list)
         tensor_release(tape_list.prev, where);
 }

@@ -43,6 +43,8 @@ typedef struct tensor {
     struct tape_hook *hook;
     int64_t hook_index; /* the hook's own number for this parameter */
     double weight;      /* of a loss: the samples behind it; NAN: unknown */
+    struct tensor *low; /* a bf16 copy (ops/autocast.h), and tensor_changes() when it was written */
+    uint64_t low_written;
 
     tensor_owner owner;
     int64_t refs; /* the owner's and one for each node that reads it */
@@ -89,6 +91,12 @@ void tensor_release_tape(torc_site where);
  * nest; the struct is the caller's until then. */
 void tensor_fence(tensor *fence);
 void tensor_release_since(tensor *fence, const tensor *keep, torc_site where);
+
+/* Counts the moments at which values of tensors that outlive a step may have changed: an
+ * optimizer's step, a write by the user or from a file, the end of a step. What was computed from
+ * them at the same count is still true. */
+uint64_t tensor_changes(void);
+void tensor_changed(void);
 
 /* ---- asking ---- */
 

@@ -202,6 +202,20 @@ TORC_API void torc_tape_clear(torc_site at); /* all that ops returned and nobody
 TORC_API torc_scope torc_no_grad_enter(void);
 #define TORC_NO_GRAD TORC_SCOPE(torc_no_grad_enter())
 
+/* `torc_autocast(TORC_BF16) { loss = ...; }`: mixed precision. Within the scope, products
+ * (torc_linear, torc_conv2d, torc_matmul, attention) and embeddings take and give bf16, ops after
+ * them keep it, and whatever adds up many elements (statistics, softmax, losses, torc_sum) computes
+ * in f32. Parameters stay f32: their bf16 copies are made once a step, and their gradients and the
+ * optimizer know nothing of it. torc_backward() and torc_step() stand outside. Scopes nest;
+ * torc_autocast(TORC_F32) is full precision within another, or a scope that does nothing. On a
+ * device without bf16 instructions: one notice, then f32. (Micikevicius et al. 2018,
+ * arXiv:1710.03740; bf16 needs no loss scaling.) */
+TORC_API torc_scope torc_autocast_enter(torc_site at, torc_dtype dtype);
+#define torc_autocast(dtype) TORC_SCOPE(torc_autocast_enter(TORC_HERE, dtype))
+/* TORC_BF16: products of f32 tensors round what they multiply to bf16, and add up and give f32, two
+ * to ten times as fast; TORC_F32, the usual: they do not. Everything else stays f32 either way. */
+TORC_API void torc_set_matmul_precision(torc_site at, torc_dtype dtype);
+
 /* f(in, context) without keeping the tensors that it makes: they go when it returns, and
  * torc_backward() runs f a second time to differentiate it (Chen et al. 2016, arXiv:1604.06174).
  * Less memory for a second forward pass of this part; values and gradients have the same bits as

@@ -48,6 +48,7 @@
 #define torc_requires_grad(...) torc_requires_grad(TORC_HERE, __VA_ARGS__)
 #define torc_set_requires_grad(...) torc_set_requires_grad(TORC_HERE, __VA_ARGS__)
 #define torc_tape_clear() torc_tape_clear(TORC_HERE)
+#define torc_set_matmul_precision(...) torc_set_matmul_precision(TORC_HERE, __VA_ARGS__)
 #define torc_recompute(...) torc_recompute(TORC_HERE, __VA_ARGS__)
 #define torc_gradcheck(...) torc_gradcheck(TORC_HERE, __VA_ARGS__)
 #define torc_set_weight(...) torc_set_weight(TORC_HERE, __VA_ARGS__)

@@ -43,6 +43,12 @@ static void cpu_from_host(void *memory, const void *host, size_t bytes)
         memcpy(memory, host, bytes);
 }
 
+/* What oneDNN's code for bf16 needs: AVX-512 BF16, or AMX beyond it. */
+static bool cpu_multiplies_bf16(void)
+{
+    return __builtin_cpu_supports("avx512bf16");
+}
+
 const device device_cpu = {
     .name = "cpu",
     .alloc = cpu_alloc,
@@ -50,4 +56,5 @@ const device device_cpu = {
     .to_host = cpu_to_host,
     .from_host = cpu_from_host,
     .kernels = cpu_kernels,
+    .multiplies_bf16 = cpu_multiplies_bf16,
 };

@@ -13,7 +13,7 @@ typedef struct matrix {
 } matrix;
 
 typedef struct product {
-    torc_dtype dtype;
+    torc_dtype dtype, out_dtype, bias_dtype; /* f32 out of bf16 is the one mixture */
     int batches;
     int64_t batch[TORC_MAX_DIMS];
     int64_t m, n, k;

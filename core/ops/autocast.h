@@ -36,6 +36,13 @@ product_types autocast_product(torc_dtype dtype);
  * copy. The tape owns what is new, so the result may be kept for a backward. Laid out like t. */
 tensor *autocast_operand(const call *c, tensor *t, torc_dtype dtype);
 
+/* Whether a product may take a and b as they are: f32 and bf16 side by side, within
+ * torc_autocast(). */
+bool autocast_mixes(const tensor *a, const tensor *b);
+/* For ops of two inputs that follow their dtype: within torc_autocast(), where one is bf16 and the
+ * other f32, the first is widened (differentiably), so that nothing is lost. */
+void autocast_meet(const call *c, torc_tensor **a, torc_tensor **b);
+
 /* The dtype of a sum over elements of `dtype`: f32 for bf16 in torc_autocast(), else dtype. */
 torc_dtype autocast_sum(torc_dtype dtype);
 

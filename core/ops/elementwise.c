@@ -4,6 +4,7 @@
  *     y_i = f(x_i)            y_i = f(a_i, b_i), after broadcasting a and b to one shape
  *     dx_i = f'(x_i, y_i, g_i)     da, db likewise, summed over the dimensions that repeated
  */
+#include "core/ops/autocast.h"
 #include "core/ops/ops.h"
 
 typedef struct scalars {
@@ -12,6 +13,11 @@ typedef struct scalars {
 } scalars;
 
 /* ---- one input ---- */
+
+bool op_gradient_reads_result(elementwise_op op)
+{
+    return op == EW_relu || op == EW_tanh || op == EW_sigmoid || op == EW_exp;
+}
 
 static void unary_backward(node *n, tensor *grad)
 {
@@ -32,7 +38,7 @@ static torc_tensor *unary(const call *c, torc_tensor *handle, scalars s)
     scalars *saved = tape_record(c, unary_backward, y, 1, &x, sizeof s);
     if (saved)
         *saved = s;
-    tape_unread(y, s.op == EW_relu, false); /* its gradient depends on y alone */
+    tape_unread(y, op_gradient_reads_result(s.op), false);
     op_pass_weight(y, x, NULL);
     return tensor_handle(y);
 }
@@ -99,6 +105,7 @@ static tensor *binary_value(const call *c, elementwise_op op, tensor *a, tensor 
 
 static torc_tensor *binary(const call *c, torc_tensor *ha, torc_tensor *hb, elementwise_op op)
 {
+    autocast_meet(c, &ha, &hb);
     tensor *a = op_float(c, ha), *b = op_float(c, hb);
     tensor *y = binary_value(c, op, a, b, a->dtype);
     scalars *saved = tape_record(c, binary_backward, y, 2, (tensor *[]){a, b}, sizeof *saved);

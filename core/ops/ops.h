@@ -25,6 +25,17 @@ static inline torc_dtype op_compute_dtype(torc_dtype dtype)
     return dtype == TORC_BF16 ? TORC_F32 : dtype;
 }
 
+/* A view with the last two dimensions exchanged; released with tensor_drop(). */
+tensor *op_turned(const call *c, const tensor *t);
+/* out (+)= a b, of any strides; dtypes as the kernel takes them. */
+void op_multiply(const call *c, tensor *out, tensor *a, tensor *b, bool add);
+/* Is the gradient of this op a function of its result alone, so that its input need not be kept? */
+bool op_gradient_reads_result(elementwise_op op);
+/* act(x w^T + bias): torc_linear_op() with an activation (EW_NONE: none) at the end of its kernel.
+ */
+torc_tensor *op_linear_act(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *bias,
+                           elementwise_op act);
+
 /* x [B, T, 3 D] holding q, k, v side by side -> [B, T, D]: attention of `heads` heads that reads q,
  * k and v where they are, and whose backward writes their gradients where the projection's gradient
  * is. */

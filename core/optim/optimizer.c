@@ -271,6 +271,7 @@ void torc_step(torc_site at, torc_optimizer *o)
     update_listed(o);
     meet_owners(o, at);
     o->updates++;
+    tensor_changed();
     status_count_step();
     for (int64_t i = 0; i < o->count; i++)
         tape_clear_gradient(o->parameters[i]);
