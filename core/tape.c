@@ -119,13 +119,11 @@ static int unread_by(const node *n, const tensor *t)
 void tape_let_go(tensor *t)
 {
     int64_t unread = 0;
+    t->unnamed = true;
     for (int64_t i = t->maker ? t->maker->index : tape.count; i < tape.count; i++)
         unread += unread_by(tape.nodes[i], t);
-    if (t->refs != 1 + unread)
-        return;
-    storage *none = storage_new(0);
-    tensor_move(t, none, 0);
-    storage_release(none);
+    if (t->refs == 1 + unread)
+        tensor_empty(t);
 }
 
 /* What a user kept goes on as a plain value: the history behind it is gone. */
@@ -293,6 +291,8 @@ static void run_node(node *n, torc_site at)
     if (grad)
         n->backward(n, grad);
     tensor_drop(grad);
+    if (n->out->unnamed) /* those who read it came after its maker, and have run */
+        tensor_empty(n->out);
     settle_inputs(n);
     profile_leave();
     poll_hooks();

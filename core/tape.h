@@ -54,8 +54,8 @@ void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs
 bool tape_recording(void);
 /* Says so of the node, if any, that was recorded for `out`. */
 void tape_unread(tensor *out, bool inputs, bool result);
-/* Nobody can name t any more: unless some backward looks at its values, their memory goes back to
- * the cache. Shape and strides stay, for its gradient. */
+/* Nobody can name t any more: its memory goes back to the cache, now, or once backward has looked
+ * at its values for the last time. Shape and strides stay, for its gradient. */
 void tape_let_go(tensor *t);
 
 /* ---- for backward functions ---- */

@@ -172,6 +172,13 @@ void tensor_move(tensor *t, storage *s, int64_t offset)
     storage_release(old);
 }
 
+void tensor_empty(tensor *t)
+{
+    storage *none = storage_new(0);
+    tensor_move(t, none, 0);
+    storage_release(none);
+}
+
 static uint64_t changes = 1;
 
 uint64_t tensor_changes(void)

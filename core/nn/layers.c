@@ -8,6 +8,7 @@
  */
 #include "core/nn/init.h"
 #include "core/nn/module.h"
+#include "core/ops/ops.h"
 
 #include <stdio.h>
 
@@ -41,9 +42,15 @@ static void add_affine(torc_site at, torc_module *m, torc_shape weight, bool bia
 
 /* ---- linear: weight [out, in], bias [out] ---- */
 
+static torc_tensor *linear_with(torc_module *self, torc_tensor *x, elementwise_op act)
+{
+    return op_linear_act(module_site(), x, module_entry(self, WEIGHT), module_entry(self, BIAS),
+                         act);
+}
+
 static torc_tensor *linear_forward(torc_module *self, torc_tensor *x)
 {
-    return torc_linear_op(module_site(), x, module_entry(self, WEIGHT), module_entry(self, BIAS));
+    return linear_with(self, x, EW_NONE);
 }
 
 torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_options o)
@@ -52,6 +59,7 @@ torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_opti
         die_at(at, __func__, "expected sizes of 0 or more, found %lld and %lld", (long long)in,
                (long long)out);
     torc_module *m = module_new(at, "Linear", linear_forward, 0);
+    module_offer(m, linear_with);
     add_affine(at, m, shape2(out, in), !o.no_bias, in);
     return m;
 }
@@ -117,14 +125,14 @@ torc_module *torc_avg_pool2d(torc_site at, int kernel, torc_pool_options o)
     return pool_new(at, "AvgPool2d", avg_pool_forward, kernel, o);
 }
 
-/* ---- layers without state: a row each ---- */
+/* ---- layers without state: a row each, with its row of elementwise.def if it is one ---- */
 
 static torc_tensor *flatten_rest(torc_site at, torc_tensor *x)
 {
     return torc_flatten(at, x, 1);
 }
 
-#define STATELESS(name, kind, op) \
+#define STATELESS(name, kind, op, act) \
     static torc_tensor *name##_forward(torc_module *self, torc_tensor *x) \
     { \
         (void)self; \
@@ -132,12 +140,14 @@ static torc_tensor *flatten_rest(torc_site at, torc_tensor *x)
     } \
     torc_module *torc_##name##_layer(torc_site at) \
     { \
-        return module_new(at, kind, name##_forward, 0); \
+        torc_module *m = module_new(at, kind, name##_forward, 0); \
+        module_is_activation(m, act); \
+        return m; \
     }
-STATELESS(flatten, "Flatten", flatten_rest)
-STATELESS(relu, "ReLU", torc_relu)
-STATELESS(gelu, "GELU", torc_gelu)
-STATELESS(gelu_tanh, "GELU", torc_gelu_tanh)
+STATELESS(flatten, "Flatten", flatten_rest, EW_NONE)
+STATELESS(relu, "ReLU", torc_relu, EW_relu)
+STATELESS(gelu, "GELU", torc_gelu, EW_gelu)
+STATELESS(gelu_tanh, "GELU", torc_gelu_tanh, EW_gelu_tanh)
 
 /* ---- embedding: weight [count, width], normal ---- */
 
@@ -184,9 +194,12 @@ static torc_tensor *sequential_forward(torc_module *self, torc_tensor *given)
     const sequence *s = torc_module_state(self);
     torc_site at = module_site();
     torc_tensor *x = given;
-    for (int i = 0; i < s->n; i++)
-        x = (x == given ? torc_forward(at, s->layers[i], x)
-                        : module_pass(at, self, s->layers[i], x));
+    for (int i = 0, used; i < s->n; i += used) {
+        torc_tensor *y = module_chain(at, s->layers + i, s->n - i, x, &used);
+        if (x != given && x != y)
+            module_let_go(at, self, x);
+        x = y;
+    }
     return x;
 }
 

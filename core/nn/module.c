@@ -7,6 +7,7 @@
  * roots frees all.
  */
 #include "core/nn/tree.h"
+#include "core/ops/ops.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,7 @@ torc_module *module_new(torc_site at, const char *kind, torc_forward_function fo
         die_at(at, "torc_module_new", "expected a kind and a forward function, found NULL");
     torc_module *m = base_alloc(1, sizeof *m);
     m->kind = base_strdup(kind);
+    m->activation = EW_NONE;
     m->forward = forward;
     m->state = base_alloc(1, state_bytes);
     m->training = true;
@@ -242,6 +244,43 @@ torc_tensor *torc_forward(torc_site at, torc_module *net, torc_tensor *x)
         net->hook->forward(net->hook);
     }
     return net->recompute ? module_recompute(at, net, x) : module_run(at, net, x);
+}
+
+void module_offer(torc_module *m, activated_forward forward_with)
+{
+    m->forward_with = forward_with;
+}
+
+void module_is_activation(torc_module *m, elementwise_op act)
+{
+    m->activation = act;
+}
+
+/* A layer whose forward pass is anybody's business is passed on its own. */
+static bool is_plain(const torc_module *m)
+{
+    return !m->hook && !m->recompute;
+}
+
+torc_tensor *module_activated(torc_site at, torc_module *layer, torc_tensor *x, elementwise_op act)
+{
+    if (!layer->forward_with || !is_plain(layer))
+        return op_activation(at, torc_forward(at, layer, x), act);
+    torc_site outer = current_site;
+    current_site = at;
+    torc_tensor *y = layer->forward_with(layer, x, act);
+    current_site = outer;
+    return y;
+}
+
+torc_tensor *module_chain(torc_site at, torc_module *const *layers, int n, torc_tensor *x,
+                          int *used)
+{
+    bool both = n > 1 && layers[0]->forward_with && is_plain(layers[0]) &&
+                layers[1]->activation != EW_NONE && is_plain(layers[1]);
+    *used = both ? 2 : 1;
+    return both ? module_activated(at, layers[0], x, layers[1]->activation)
+                : torc_forward(at, layers[0], x);
 }
 
 void module_let_go(torc_site at, const torc_module *self, torc_tensor *x)

@@ -9,7 +9,7 @@
 #ifndef TORC_MODULE_H
 #define TORC_MODULE_H
 
-#include "core/tape.h"
+#include "core/kernels.h"
 
 #include <math.h>
 
@@ -53,6 +53,22 @@ void module_let_go(torc_site at, const torc_module *self, torc_tensor *x);
 /* A layer of torc's own: torc_module_new() for this room. */
 torc_module *module_new(torc_site at, const char *kind, torc_forward_function forward,
                         size_t state_bytes);
+
+/* ---- a layer and the activation behind it in one kernel ----
+ *
+ *     Linear, Conv2d     module_offer(m, forward_with)       can end with any activation
+ *     ReLU, GELU         module_is_activation(m, EW_relu)    is one
+ *     Sequential         module_chain()                      finds the one before the other
+ */
+typedef torc_tensor *(*activated_forward)(torc_module *self, torc_tensor *x, elementwise_op act);
+void module_offer(torc_module *m, activated_forward forward_with);
+void module_is_activation(torc_module *m, elementwise_op act);
+/* act(layer(x)). */
+torc_tensor *module_activated(torc_site at, torc_module *layer, torc_tensor *x, elementwise_op act);
+/* The first of n layers on x, and the second with it where that is one kernel; *used says how many.
+ */
+torc_tensor *module_chain(torc_site at, torc_module *const *layers, int n, torc_tensor *x,
+                          int *used);
 
 /* What an option means: `usual` where the field was left out, 0 for TORC_ZERO. */
 static inline float option_or(float given, float usual)

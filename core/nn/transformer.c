@@ -57,8 +57,7 @@ static torc_tensor *mlp_forward(torc_module *self, torc_tensor *x)
 {
     const mlp *s = torc_module_state(self);
     torc_site at = module_site();
-    torc_tensor *h = torc_forward(at, s->c_fc, x), *y = torc_gelu_tanh(at, h);
-    module_let_go(at, self, h);
+    torc_tensor *y = module_activated(at, s->c_fc, x, EW_gelu_tanh);
     return module_pass(at, self, s->dropout, module_pass(at, self, s->c_proj, y));
 }
 

@@ -28,6 +28,8 @@ struct torc_module {
     char *kind;
     char *name; /* within the parent; NULL for a root */
     torc_forward_function forward;
+    activated_forward forward_with; /* NULL: this layer's kernel ends with its own result */
+    elementwise_op activation;      /* what the layer is, if it is that alone; else EW_NONE */
     void *state;
     entry *entries;
     torc_module **children;

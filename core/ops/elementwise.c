@@ -43,6 +43,11 @@ static torc_tensor *unary(const call *c, torc_tensor *handle, scalars s)
     return tensor_handle(y);
 }
 
+torc_tensor *op_activation(torc_site at, torc_tensor *x, elementwise_op act)
+{
+    return act == EW_NONE ? x : unary(&(call){at, __func__}, x, (scalars){act, 0, 0});
+}
+
 /* ---- two inputs ---- */
 
 /* Laid out like the input that has the result's shape already. */

@@ -75,6 +75,10 @@ static void linear_backward(node *n, tensor *grad)
         tensor_drop(rows);
     }
     tensor_drop(dpre);
+    if (s->pre)
+        tensor_empty(s->pre);
+    if (s->x != n->in[0])
+        tensor_empty(s->x);
 }
 
 /* ---- forward ---- */

@@ -31,6 +31,8 @@ tensor *op_turned(const call *c, const tensor *t);
 void op_multiply(const call *c, tensor *out, tensor *a, tensor *b, bool add);
 /* Is the gradient of this op a function of its result alone, so that its input need not be kept? */
 bool op_gradient_reads_result(elementwise_op op);
+/* A row of elementwise.def without scalars, by its number; x itself for EW_NONE. */
+torc_tensor *op_activation(torc_site at, torc_tensor *x, elementwise_op act);
 /* act(x w^T + bias): torc_linear_op() with an activation (EW_NONE: none) at the end of its kernel.
  */
 torc_tensor *op_linear_act(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *bias,
