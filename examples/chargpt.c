@@ -197,7 +197,11 @@ int main(int argc, char **argv)
     meter m = meter_new(steps, o.warmup, o.batch * context, "tokens");
     for (torc_batch batch; m.steps < m.total && torc_loader_next(loader, &batch);) {
         meter_start_step(&m);
-        torc_tensor *loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
+        torc_tensor *loss = NULL;
+        torc_autocast(o.bf16 ? TORC_BF16 : TORC_F32)
+        {
+            loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
+        }
         torc_backward(loss);
         torc_step(opt);
         meter_end_step(&m, loss, (long)torc_steps(opt));
@@ -211,7 +215,8 @@ int main(int argc, char **argv)
     write_table(&m, net, loss, peak);
     if (o.save)
         torc_save(net, o.save);
-    meter_write_json(&m, o.json, (result){name, "val_loss", loss, o.batch, o.batch * context});
+    meter_write_json(&m, o.json,
+                     (result){name, "val_loss", loss, o.batch, o.batch * context, o.bf16});
     meter_free(&m);
     torc_finalize();
     return 0;

@@ -57,7 +57,11 @@ int main(int argc, char **argv)
     meter m = meter_new(steps, o.warmup, o.batch, "samples");
     for (torc_batch batch; m.steps < steps && torc_loader_next(loader, &batch);) {
         meter_start_step(&m);
-        torc_tensor *loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
+        torc_tensor *loss = NULL;
+        torc_autocast(o.bf16 ? TORC_BF16 : TORC_F32)
+        {
+            loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
+        }
         torc_backward(loss);
         torc_step(opt);
         meter_end_step(&m, loss, (long)torc_steps(opt));
@@ -70,7 +74,7 @@ int main(int argc, char **argv)
                100 * right, equal ? "equal to the bit" : "differ");
     if (o.save)
         torc_save(net, o.save);
-    meter_write_json(&m, o.json, (result){model, "accuracy", right, o.batch, 0});
+    meter_write_json(&m, o.json, (result){model, "accuracy", right, o.batch, 0, o.bf16});
     meter_free(&m);
     torc_finalize();
     return 0;

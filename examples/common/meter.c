@@ -113,12 +113,12 @@ static void write_line(const meter *m, FILE *f, result r, double peak)
     double step = meter_step_seconds(m), rate = step > 0 ? 1 / step : 0;
     fprintf(f,
             "{\"peer\": \"torc %s\", \"workload\": \"%s\", \"ranks\": %d, \"device\": \"cpu\", "
-            "\"bf16\": false, \"tuned\": false, \"compile\": false, \"threads\": %d, "
+            "\"bf16\": %s, \"tuned\": false, \"compile\": false, \"threads\": %d, "
             "\"step_ms\": %.3f, \"samples_per_s\": %.1f, \"tokens_per_s\": %.1f, "
             "\"first_step_s\": %.3f, \"max_rss_mb\": %.1f, \"loss_first\": %.4f, "
             "\"loss_last\": %.4f",
-            TORC_VERSION, r.workload, torc_world_size(), torc_threads(), 1e3 * step,
-            rate * (double)r.samples, rate * (double)(r.tokens ? r.tokens : r.samples),
+            TORC_VERSION, r.workload, torc_world_size(), r.bf16 ? "true" : "false", torc_threads(),
+            1e3 * step, rate * (double)r.samples, rate * (double)(r.tokens ? r.tokens : r.samples),
             m->first_step, peak, m->steps ? m->losses[0] : 0, mean_of_last(m, 10));
     if (r.metric_name)
         fprintf(f, ", \"%s\": %.5f", r.metric_name, r.metric);

@@ -32,6 +32,7 @@ typedef struct result { /* what is told beside the meter's own numbers; a name o
     const char *workload, *metric_name;
     double metric;
     long samples, tokens; /* of a global step; tokens 0: as samples */
+    int bf16;
 } result;
 /* One line of JSON to `path` ("-": standard output), from rank 0; every rank must call it. */
 void meter_write_json(const meter *m, const char *path, result r);

@@ -22,6 +22,7 @@ typedef struct option {
 /* What every example understands. */
 typedef struct common_options {
     long epochs, steps, warmup, batch, seed, virtual_ranks;
+    int bf16;
     double lr;
     const char *save, *load, *json;
 } common_options;
@@ -35,6 +36,7 @@ typedef struct common_options {
         {"seed", OPTION_INT, &(c).seed, "of initialisation and shuffling"}, \
         {"virtual-ranks", OPTION_INT, &(c).virtual_ranks, \
          "the same weights on any number of ranks up to this"}, \
+        {"bf16", OPTION_FLAG, &(c).bf16, "mixed precision: half the bytes, faster products"}, \
         {"save", OPTION_TEXT, &(c).save, "write the weights to this file at the end"}, \
         {"load", OPTION_TEXT, &(c).load, "start from the weights in this file"}, \
     { \
