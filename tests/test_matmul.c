@@ -1,4 +1,4 @@
-/* matmul and linear: values against loops in double, broadcasts, gradients. */
+/* matmul: values against loops in double, broadcasts, gradients. */
 #include "tests/gradients.h"
 #include "tests/harness.h"
 
@@ -74,11 +74,6 @@ static torc_tensor *g_square(torc_tensor *const *in, const void *how)
     return torc_matmul(in[0], in[0]);
 }
 
-static torc_tensor *g_linear(torc_tensor *const *in, const void *how)
-{
-    return torc_linear_op(in[0], torc_contiguous(in[1]), how ? NULL : torc_contiguous(in[2]));
-}
-
 TEST(gradients_match_differences)
 {
     const torc_shape pairs[][2] = {
@@ -90,19 +85,9 @@ TEST(gradients_match_differences)
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         check_gradients("matmul", g_matmul, NULL, 2, pairs[i], -1, 1);
     check_gradients("square", g_square, NULL, 1, (torc_shape[]){TORC_SHAPE(3, 3)}, -1, 1);
-    const torc_shape linear[] = {TORC_SHAPE(2, 4, 3), TORC_SHAPE(5, 3), TORC_SHAPE(5)};
-    check_gradients("linear", g_linear, NULL, 3, linear, -1, 1);
-    check_gradients("linear without bias", g_linear, "", 2, linear, -1, 1);
-    const torc_shape none[] = {TORC_SHAPE(0, 3), TORC_SHAPE(5, 3), TORC_SHAPE(5)};
-    check_gradients("linear of no rows", g_linear, NULL, 3, none, -1, 1);
 }
 
 TEST_DIES(inner_dimensions, 1, "torc_matmul: inner dimensions differ: [32, 784] x [128, 10]")
 {
     torc_matmul(torc_ones(TORC_SHAPE(32, 784)), torc_ones(TORC_SHAPE(128, 10)));
-}
-
-TEST_DIES(features, 1, "expected an input of 3 features, found [2, 4]")
-{
-    torc_linear_op(torc_ones(TORC_SHAPE(2, 4)), torc_ones(TORC_SHAPE(5, 3)), NULL);
 }
