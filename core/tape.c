@@ -122,8 +122,29 @@ void tape_let_go(tensor *t)
     t->unnamed = true;
     for (int64_t i = t->maker ? t->maker->index : tape.count; i < tape.count; i++)
         unread += unread_by(tape.nodes[i], t);
-    if (t->refs == 1 + unread)
-        tensor_empty(t);
+    bool read = t->refs > 1 + unread, remade = t->maker && t->maker->remake;
+    if (read && !remade)
+        return;
+    t->emptied = read;
+    tensor_empty(t);
+}
+
+/* Its values are needed now. */
+static void make_again(tensor *t)
+{
+    if (!t->emptied)
+        return;
+    t->emptied = false;
+    tensor_refill(t);
+    t->maker->remake(t->maker);
+}
+
+static void make_again_for(node *n)
+{
+    for (int j = 0; j < n->inputs && !n->in_unread; j++)
+        make_again(n->in[j]);
+    if (!n->out_unread)
+        make_again(n->out);
 }
 
 /* What a user kept goes on as a plain value: the history behind it is gone. */
@@ -288,8 +309,10 @@ static void run_node(node *n, torc_site at)
     profile_enter(PROFILE_BACKWARD, n->made.at, n->made.op);
     if (!grad && n->collective)
         grad = full_like(&n->made, n->out, 0);
-    if (grad)
+    if (grad) {
+        make_again_for(n);
         n->backward(n, grad);
+    }
     tensor_drop(grad);
     if (n->out->unnamed) /* those who read it came after its maker, and have run */
         tensor_empty(n->out);

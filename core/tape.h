@@ -37,6 +37,10 @@ struct node {
     bool collective;
     /* Backward does not look at the values of the inputs, of the result. */
     bool in_unread, out_unread;
+    /* Writes out's values once more, the same bits, from what backward has anyway and in about the
+     * time of reading them: so they need not be kept from forward to backward once nobody can name
+     * them. NULL: they are kept. Set it on out->maker. */
+    void (*remake)(node *n);
     bool settled; /* its inputs need not be told that its contributions are in */
     int64_t index;
     int inputs;
@@ -54,8 +58,9 @@ void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs
 bool tape_recording(void);
 /* Says so of the node, if any, that was recorded for `out`. */
 void tape_unread(tensor *out, bool inputs, bool result);
-/* Nobody can name t any more: its memory goes back to the cache, now, or once backward has looked
- * at its values for the last time. Shape and strides stay, for its gradient. */
+/* Nobody can name t any more: its memory goes back to the cache, now, if no backward looks at its
+ * values or they are cheap to make again; else once backward has looked at them for the last time.
+ * Shape and strides stay, for its gradient. */
 void tape_let_go(tensor *t);
 
 /* ---- for backward functions ---- */

@@ -179,6 +179,14 @@ void tensor_empty(tensor *t)
     storage_release(none);
 }
 
+/* Dense, as whatever is emptied was: the elements need as many bytes as they have. */
+void tensor_refill(tensor *t)
+{
+    storage *s = storage_new((size_t)tensor_numel(t) * torc_dtype_size(t->dtype));
+    tensor_move(t, s, 0);
+    storage_release(s);
+}
+
 static uint64_t changes = 1;
 
 uint64_t tensor_changes(void)

@@ -35,6 +35,7 @@ typedef struct tensor {
 
     bool requires_grad;
     bool unnamed;      /* no handle of it is left in anybody's hands */
+    bool emptied;      /* its values went, to be made again when backward asks for them */
     bool zero_pending; /* all elements are 0 but nobody wrote that yet: tensor_settle() does, or the
                           first writer overwrites */
     struct tensor *grad;
@@ -78,8 +79,10 @@ tensor *tensor_create_like(const call *c, const tensor *like, torc_dtype dtype, 
 /* Another view of the same storage: offset counts from the storage's start. */
 tensor *tensor_view(const call *c, const tensor *of, int ndim, const int64_t *shape,
                     const int64_t *stride, int64_t offset, tensor_owner owner);
-/* t's memory goes back to the cache; its shape stays. */
+/* t's memory goes back to the cache, its shape and strides stay; and memory for them again, values
+ * undefined. */
 void tensor_empty(tensor *t);
+void tensor_refill(tensor *t);
 /* t's values are from now on those of `s` from `offset` (elements), with the same strides. */
 void tensor_move(tensor *t, storage *s, int64_t offset);
 void tensor_set_owner(tensor *t, tensor_owner owner);

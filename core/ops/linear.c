@@ -81,6 +81,13 @@ static void linear_backward(node *n, tensor *grad)
         tensor_empty(s->x);
 }
 
+/* y from pre once more: an activation is nothing beside the product that would make it. */
+static void linear_remake(node *n)
+{
+    const linear_saved *s = n->saved;
+    kernels_here()->elementwise(s->act, n->out, 1, (const tensor *[]){s->pre}, 0, 0, false);
+}
+
 /* ---- forward ---- */
 
 static void check_linear(const call *c, const tensor *x, const tensor *w, const tensor *bias)
@@ -135,8 +142,10 @@ torc_tensor *op_linear_act(torc_site at, torc_tensor *hx, torc_tensor *hw, torc_
     compute(&c, y, &s, s.w, bias);
     linear_saved *saved =
         tape_record(&c, linear_backward, y, bias ? 3 : 2, (tensor *[]){x, w, bias}, sizeof s);
-    if (saved)
+    if (saved) {
         *saved = s;
+        y->maker->remake = s.pre ? linear_remake : NULL;
+    }
     tape_unread(y, s.x != x && s.w != w, act == EW_NONE || keeps_pre);
     return tensor_handle(y);
 }
