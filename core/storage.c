@@ -2,7 +2,11 @@
  * storage -- see storage.h.
  *
  *     free_blocks[class] -> block -> block -> ...     most recently freed first: it is still in the
- * CPU's cache
+ *                                                     CPU's cache
+ *
+ * A loop of equal steps finds every block in its class. Where sizes change, a block of up to half
+ * as much again does as well; and before the system is asked for more, what lies about unused,
+ * where that is a lot, is given back to it.
  */
 #include "core/storage.h"
 
@@ -11,6 +15,7 @@
 #define SMALL 1024 /* below: classes of 64 bytes */
 #define STEPS 8    /* above: this many classes between two powers of two */
 #define CLASSES (SMALL / 64 + 64 * STEPS)
+#define LARGE ((size_t)1 << 20)
 
 static storage *free_blocks[CLASSES];
 static storage *free_wraps; /* structs without memory of their own */
@@ -41,8 +46,14 @@ static storage *wrap_struct(void)
     return s;
 }
 
+/* So much may lie about unused: a step's temporaries do, between a step and the next. */
+#define SPARE_BYTES ((size_t)64 << 20)
+
 static void *take_from_device(size_t bytes)
 {
+    size_t unused = stats.held_bytes - stats.live_bytes;
+    if (bytes > SMALL && unused > stats.live_bytes / 2 + SPARE_BYTES)
+        storage_trim();
     void *data = device_current()->alloc(bytes);
     if (!data) {
         storage_trim(); /* what the cache holds in other sizes may be just enough */
@@ -63,13 +74,27 @@ static void count_live(size_t bytes)
         stats.peak_bytes = stats.live_bytes;
 }
 
+/* From the class itself; a large block also from those above it, as far as half a power of two. */
+static storage *take_free(int class, size_t rounded)
+{
+    int last = rounded >= LARGE ? class + STEPS / 2 : class;
+    for (int c = class; c <= last && c < CLASSES; c++) {
+        storage *s = free_blocks[c];
+        if (!s)
+            continue;
+        free_blocks[c] = s->next;
+        return s;
+    }
+    return NULL;
+}
+
 storage *storage_new(size_t bytes)
 {
     size_t rounded;
     int class = class_of(bytes, &rounded);
-    storage *s = free_blocks[class];
+    storage *s = take_free(class, rounded);
     if (s) {
-        free_blocks[class] = s->next;
+        rounded = s->bytes;
         s->refs = 1;
         s->next = NULL;
     } else {

@@ -32,6 +32,29 @@ TEST(nothing_takes_nothing)
     storage_release(s);
 }
 
+TEST(a_large_block_serves_where_its_own_class_is_empty)
+{
+    storage *a = storage_new(6 << 20);
+    void *data = a->data;
+    storage_release(a);
+    storage *b = storage_new(5 << 20), *c = storage_new(5 << 20);
+    CHECK(b->data == data);
+    CHECK(c->data != data);
+    CHECK_INT(torc_memory().live_bytes, b->bytes + c->bytes);
+    storage_release(b);
+    storage_release(c);
+    CHECK_INT(torc_memory().live_bytes, 0);
+}
+
+TEST(sizes_that_change_do_not_pile_up)
+{
+    for (size_t size = 1; size < 200; size += 10) { /* 1 GB and more if each stayed */
+        storage *s = storage_new(size << 20);
+        CHECK(torc_memory().held_bytes <= (2 * size + 80) << 20);
+        storage_release(s);
+    }
+}
+
 TEST(statistics_follow)
 {
     torc_memory_stats before = torc_memory();
