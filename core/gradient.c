@@ -46,6 +46,12 @@ static void make_writable(const call *c, tensor *t)
     t->grad = own;
 }
 
+tensor *tape_reuse(const call *c, tensor *grad)
+{
+    bool alone = grad->refs == 1 && grad->store->refs == 1;
+    return alone ? tensor_share(grad) : tensor_create_like(c, grad, grad->dtype, OWNER_HOUSE);
+}
+
 static sink sink_of(const call *c, tensor *t)
 {
     if (!t->grad) {

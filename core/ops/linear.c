@@ -41,12 +41,12 @@ static tensor *pre_gradient(node *n, tensor *grad)
     const call *c = &n->made;
     const linear_saved *s = n->saved;
     sink dbias = n->inputs == 3 ? tape_sink(n, 2) : (sink){NULL, false};
-    tensor *g = as_rows(c, grad);
-    if (s->act == EW_NONE && !dbias.t)
-        return g;
-    tensor *d = s->act == EW_NONE ? NULL : tensor_create(c, g->dtype, 2, g->shape, OWNER_HOUSE);
+    tensor *whole = s->act == EW_NONE ? NULL : tape_reuse(c, grad);
+    tensor *g = as_rows(c, grad), *d = as_rows_or_null(c, whole);
     tensor *y = as_rows(c, n->out), *pre = as_rows_or_null(c, s->pre);
-    kernels_here()->activation_grad(d, dbias, s->act, pre, y, g);
+    if (d || dbias.t)
+        kernels_here()->activation_grad(d, dbias, s->act, pre, y, g);
+    tensor_drop(whole);
     tensor_drop(y);
     tensor_drop(pre);
     if (!d)
