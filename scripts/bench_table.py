@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""bench_table.py RESULTS PEAK CORES -- the table of scripts/bench_peer.sh from its JSON lines.
+"""bench_table.py RESULTS CORES PEAK PEAK_BF16 -- the table of scripts/bench_peer.sh from its JSON lines.
 
-A cell is the median over the repetitions of the median step; the ratio is the peer's by ours, so above 1 torc is faster. The
-floor is the arithmetic of a step (forward, and twice that backward, less the gradient of the first layer's input) at the measured
-peak of all cores.
+A cell is the median over the repetitions of the median step; the ratio is the peer's by ours, so above 1 torc is
+faster. The floor is the arithmetic of a step (forward, and twice that backward, less the gradient of the first layer's
+input) at the measured peak of all cores, GF/s of one core each, in the dtype of the run.
 """
 import json
 import statistics
@@ -34,9 +34,10 @@ FLOPS = {"mlp": mlp_flops(256), "cnn": cnn_flops(256), "gpt": gpt_flops(4, 128, 
 
 def main():
     rows = [json.loads(line) for line in open(sys.argv[1])]
-    peak, cores = float(sys.argv[2]), int(sys.argv[3])
+    cores, bf16 = int(sys.argv[2]), any(r["bf16"] for r in rows)
+    peak = float(sys.argv[4 if bf16 else 3])
     peers = sorted({r["peer"] for r in rows if not r["peer"].startswith("torc ")})
-    print(f"{cores} cores, {peak:.0f} GF/s fp32 a core; torc against {', '.join(peers)}"
+    print(f"{cores} cores, {peak:.0f} GF/s {'bf16' if bf16 else 'fp32'} a core; torc against {', '.join(peers)}"
           + (" (tuned)" if any(r["tuned"] for r in rows) else " (default)"))
     print("| workload | ranks x threads | torc ms | peer ms | times faster | floor ms | first step s, torc / peer "
           "| MB a rank, torc / peer |")
@@ -48,7 +49,7 @@ def main():
                       and r["peer"].startswith("torc ") == ours]
             return statistics.median(values) if values else float("nan")
         a, b = median(True, "step_ms"), median(False, "step_ms")
-        floor = FLOPS[workload] / (peak * 1e9 * cores) * 1e3
+        floor = FLOPS[workload] / (peak * 1e9 * cores) * 1e3 if peak else float("nan")
         print(f"| {workload} | {ranks} x {cores // ranks} | {a:.2f} | {b:.2f} | {b / a:.2f} | {floor:.2f} "
               f"| {median(True, 'first_step_s'):.2f} / {median(False, 'first_step_s'):.2f} "
               f"| {median(True, 'max_rss_mb'):.0f} / {median(False, 'max_rss_mb'):.0f} |")
