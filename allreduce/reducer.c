@@ -82,7 +82,7 @@ static void send_weights(reducer *r)
 
 static void clear_counts(reducer *r)
 {
-    r->launched = r->finished = 0;
+    r->launched = r->finished = r->handed = 0;
     r->squares = 0;
     r->hook.squares = NAN;
     memset(r->is_ready, 0, (size_t)r->plan.parameters * sizeof *r->is_ready);
@@ -217,6 +217,19 @@ static void move(reducer *r)
     }
 }
 
+/* Buckets that hold their mean are handed to optimizers that wait for it (tape.h: taker). */
+static void hand_over(reducer *r)
+{
+    for (; r->handed < r->finished; r->handed++) {
+        const bucket *b = &r->plan.bucket[r->handed];
+        for (int place = b->first; place < b->end; place++) {
+            tensor *p = r->plan.parameter[r->plan.order[place]];
+            if (p->taker)
+                p->taker->take(p->taker, p, r->at);
+        }
+    }
+}
+
 static void ready(tape_hook *h, tensor *parameter)
 {
     reducer *r = of(h);
@@ -237,6 +250,7 @@ static void poll(tape_hook *h)
     double start = torc_seconds();
     profile_enter(PROFILE_MOVE, r->at, op_name);
     move(r);
+    hand_over(r);
     profile_leave();
     r->stats.overlapped_seconds += torc_seconds() - start;
 }
@@ -340,6 +354,7 @@ static void end(tape_hook *h, torc_site at)
         call_compressor(r, at);
     wait_for_all(r, at);
     r->stats.wait_seconds += torc_seconds() - start;
+    hand_over(r);
     r->stats.steps++;
     r->weight = 0;
     r->calls = 0;

@@ -69,6 +69,7 @@ typedef struct reducer {
     double scale;               /* of the sums; NaN until the weights have come */
     double squares;             /* of the buckets that are finished */
     int launched, finished;     /* buckets */
+    int handed;                 /* of those finished, to optimizers that wait for them */
     double posted[TEAM_ACTIVE]; /* when they were: profile_clock() */
     double waits_since;         /* the same; 0: it does not wait, or nobody wants to know */
     bool weights_done, statistics_sent;

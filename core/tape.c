@@ -278,6 +278,15 @@ static void count_contributions(const call *c, tensor *loss, int64_t first)
     }
 }
 
+/* All contributions to a parameter's gradient are in. */
+static void is_final(const node *n, tensor *t)
+{
+    if (t->hook)
+        t->hook->ready(t->hook, t);
+    else if (t->taker)
+        t->taker->take(t->taker, t, n->used);
+}
+
 /* One contribution of each input is in; those that were the last make their parameter ready. */
 static void settle_inputs(node *n)
 {
@@ -287,8 +296,7 @@ static void settle_inputs(node *n)
             continue;
         if (tape_is_leaf(t))
             t->reached = false;
-        if (t->hook)
-            t->hook->ready(t->hook, t);
+        is_final(n, t);
     }
 }
 

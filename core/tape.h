@@ -150,6 +150,12 @@ typedef struct tape_hook {
     struct tape_hook *next;
 } tape_hook;
 
+/* ---- who changes a parameter in backward, as soon as its gradient is final and while that is in
+ * the cache; where there is a hook, it says when. The taker clears the gradient. ---- */
+typedef struct tape_taker {
+    void (*take)(struct tape_taker *t, tensor *parameter, torc_site at);
+} tape_taker;
+
 /* The gradient of p becomes a view of `store` at `offset` (elements); what was accumulated before
  * is kept. */
 void tape_place_gradient(tensor *p, storage *store, int64_t offset);

@@ -25,6 +25,7 @@ typedef enum tensor_owner {
 /* Who is told when a parameter's gradient is final: the one socket that core offers to the outside
  * (tape.h). */
 struct tape_hook;
+struct tape_taker;
 
 typedef struct tensor {
     int ndim;
@@ -43,8 +44,10 @@ typedef struct tensor {
     int awaited;        /* contributions to the gradient still to come in this backward */
     bool reached;       /* by the backward under way */
     struct tape_hook *hook;
-    int64_t hook_index; /* the hook's own number for this parameter */
-    double weight;      /* of a loss: the samples behind it; NAN: unknown */
+    int64_t hook_index;       /* the hook's own number for this parameter */
+    struct tape_taker *taker; /* who uses its gradient up as soon as it is final (tape.h) ... */
+    int64_t taker_index;      /* ... and knows it by this number */
+    double weight;            /* of a loss: the samples behind it; NAN: unknown */
     struct tensor *low; /* a bf16 copy (ops/autocast.h), and tensor_changes() when it was written */
     uint64_t low_written;
 

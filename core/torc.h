@@ -602,6 +602,7 @@ typedef struct torc_sgd_options {
     float lr; /* required */
     float momentum, dampening, weight_decay;
     bool nesterov;
+    bool in_backward; /* see below */
 } torc_sgd_options;
 typedef struct torc_adam_options {
     int _;
@@ -609,7 +610,14 @@ typedef struct torc_adam_options {
     float beta1, beta2; /* 0.9, 0.999 */
     float eps;          /* 1e-8 */
     float weight_decay; /* torc_adam 0: added to the gradient; torc_adamw 0.01: decoupled */
+    bool in_backward;
 } torc_adam_options;
+/* in_backward: torc_backward() updates each parameter as soon as its gradient is final (the mean
+ * over all ranks, after torc_ddp()), while that is still in the cache; torc_step() then takes care
+ * of the rest and counts the step. The same weights to the bit. The learning rate is that at
+ * torc_backward(); gradients are used up there, so torc_grad() is zero after it,
+ * torc_clip_grad_norm() is refused, and a second torc_backward() is a second update, but in
+ * TORC_NO_SYNC. */
 TORC_API torc_optimizer *torc_sgd(torc_site at, torc_module *net, torc_sgd_options o);
 TORC_API torc_optimizer *torc_adam(torc_site at, torc_module *net,
                                    torc_adam_options o); /* Kingma & Ba 2015 */

@@ -40,6 +40,8 @@ static torc_optimizer *adam_new(const call *c, torc_module *net, torc_adam_optio
     torc_optimizer *opt = optimizer_new(c, net, o.lr, 2);
     opt->update = update;
     opt->adam = step;
+    if (o.in_backward)
+        optimizer_take_in_backward(opt);
     return opt;
 }
 

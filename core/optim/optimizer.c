@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define LINE 16    /* floats of a cache line */
 #define ROOM 16384 /* floats a thread: gradients that are added up on the way stay in its L2 */
@@ -111,14 +112,18 @@ void torc_optimizer_free(torc_optimizer *o)
         all = o->next;
     if (o->next)
         o->next->prev = o->prev;
-    for (int64_t i = 0; i < o->count; i++)
+    for (int64_t i = 0; i < o->count; i++) {
+        if (o->parameters[i]->taker == &o->taker)
+            o->parameters[i]->taker = NULL;
         tensor_unshare(o->parameters[i]);
+    }
     if (o->m)
         storage_release(o->m);
     if (o->v)
         storage_release(o->v);
     free(o->parameters);
     free(o->steps);
+    free(o->taken);
     free(o->offset);
     free(o->first);
     free(o->room);
@@ -198,6 +203,17 @@ static void list_parameter(torc_optimizer *o, int64_t i)
     list(o, i, tensor_data(p->grad), 0, tensor_numel(p));
 }
 
+void optimizer_update(torc_optimizer *o, int64_t i)
+{
+    list_parameter(o, i);
+    update_listed(o);
+}
+
+static bool is_taken(const torc_optimizer *o, int64_t i)
+{
+    return o->taken && o->taken[i];
+}
+
 static bool takes_part(const torc_optimizer *o, const call *c, int64_t i)
 {
     const tensor *p = o->parameters[i];
@@ -263,7 +279,8 @@ void torc_step(torc_site at, torc_optimizer *o)
     int64_t taking = 0;
     for (int64_t i = 0; i < o->count; i++)
         if (takes_part(o, &c, i)) {
-            list_parameter(o, i);
+            if (!is_taken(o, i))
+                list_parameter(o, i);
             taking++;
         }
     if (taking == 0)
@@ -275,6 +292,8 @@ void torc_step(torc_site at, torc_optimizer *o)
     status_count_step();
     for (int64_t i = 0; i < o->count; i++)
         tape_clear_gradient(o->parameters[i]);
+    if (o->taken)
+        memset(o->taken, 0, (size_t)o->count * sizeof *o->taken);
     profile_leave();
 }
 
@@ -299,6 +318,8 @@ stretch *optimizer_gradients(const call *c, torc_module *net, int64_t *count)
             continue;
         check_item(c, &item[i]);
         const tensor *p = item[i].t;
+        if (p->taker)
+            call_die(c, "with .in_backward the gradients are used up by torc_backward()");
         if (p->hook && p->hook->sharding)
             p->hook->sharding->gather(p->hook, c->at);
         tensor_settle(grad);

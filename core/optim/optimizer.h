@@ -18,6 +18,7 @@
 #include "core/kernels.h"
 
 struct torc_optimizer {
+    tape_taker taker; /* in_backward.c */
     /* The rule: changes n stretches whose parameters take their step number `step` (from 1). */
     void (*update)(const torc_optimizer *o, const stretch *s, int64_t n, int64_t step);
     union { /* the rule's constants */
@@ -29,6 +30,7 @@ struct torc_optimizer {
     tensor **parameters; /* each with a reference of ours, so that it is there to be asked about */
     int64_t updates;     /* calls of torc_step() that changed something */
     int64_t *steps;      /* in which each took part */
+    bool *taken;         /* in the backward of the step under way; NULL: not in_backward */
     int64_t *offset;     /* of each in m and v, in elements ... */
     int64_t *first;      /* ... where its element of this number is the first that has state */
     storage *m, *v;      /* NULL where the rule has no such state */
@@ -43,6 +45,10 @@ struct torc_optimizer {
 /* Checks that lr was given and that the parameters are f32, and makes `states` pieces of zeroed
  * state: none, m, or m and v. */
 torc_optimizer *optimizer_new(const call *c, torc_module *net, float lr, int states);
+/* The parameter's update, and those of others that are listed, now. */
+void optimizer_update(torc_optimizer *o, int64_t i);
+/* From now on backward updates what it can (in_backward.c). */
+void optimizer_take_in_backward(torc_optimizer *o);
 /* Dies unless low <= value < high. */
 void optimizer_check(const call *c, const char *name, float value, float low, float high);
 

@@ -29,5 +29,7 @@ torc_optimizer *torc_sgd(torc_site at, torc_module *net, torc_sgd_options o)
                           .dampening = o.dampening,
                           .weight_decay = o.weight_decay,
                           .nesterov = o.nesterov};
+    if (o.in_backward)
+        optimizer_take_in_backward(opt);
     return opt;
 }
