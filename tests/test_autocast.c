@@ -275,3 +275,21 @@ TEST_DIES(outside_of_it_dtypes_do_not_mix, 1, "torc_add: dtypes differ: bfloat16
 {
     torc_add(torc_ones(TORC_SHAPE(2), .dtype = TORC_BF16), torc_ones(TORC_SHAPE(2)));
 }
+
+/* The user's own f32 input has a copy that stays from step to step, as a parameter's does. */
+TEST(the_copy_of_a_users_own_input_stays)
+{
+    torc_module *net = torc_sequential(torc_linear(4, 8), torc_gelu_layer(), torc_linear(8, 1));
+    torc_tensor *x = torc_keep(torc_randn(TORC_SHAPE(6, 4)));
+    double first = 0;
+    for (int step = 0; step < 3; step++) {
+        torc_tensor *loss = NULL;
+        torc_autocast(TORC_BF16)
+        {
+            loss = torc_mean(torc_forward(net, x));
+        }
+        torc_backward(loss);
+        first = step ? first : torc_item(loss);
+        CHECK_NEAR(torc_item(loss), first, 0);
+    }
+}

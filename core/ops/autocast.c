@@ -118,6 +118,12 @@ tensor *autocast_operand(const call *c, tensor *t, torc_dtype dtype)
     return copy;
 }
 
+void autocast_drop(tensor *copy, const tensor *given)
+{
+    if (copy != given && copy->owner == OWNER_TAPE)
+        tensor_empty(copy);
+}
+
 void autocast_meet(const call *c, torc_tensor **a, torc_tensor **b)
 {
     torc_dtype of_a = tensor_of(c, *a)->dtype, of_b = tensor_of(c, *b)->dtype;

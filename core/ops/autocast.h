@@ -36,6 +36,10 @@ product_types autocast_product(torc_dtype dtype);
  * copy. The tape owns what is new, so the result may be kept for a backward. Laid out like t. */
 tensor *autocast_operand(const call *c, tensor *t, torc_dtype dtype);
 
+/* A backward has used the copy for the last time: unless it is `given` itself or the copy of a
+ * parameter, its memory goes. */
+void autocast_drop(tensor *copy, const tensor *given);
+
 /* Whether a product may take a and b as they are: f32 and bf16 side by side, within
  * torc_autocast(). */
 bool autocast_mixes(const tensor *a, const tensor *b);

@@ -77,8 +77,7 @@ static void linear_backward(node *n, tensor *grad)
     tensor_drop(dpre);
     if (s->pre)
         tensor_empty(s->pre);
-    if (s->x != n->in[0])
-        tensor_empty(s->x);
+    autocast_drop(s->x, n->in[0]);
 }
 
 /* y from pre once more: an activation is nothing beside the product that would make it. */

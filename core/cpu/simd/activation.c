@@ -69,6 +69,13 @@ static void run_part(const pass *p, int64_t index)
         sum_columns(&d, p->sums + (size_t)(index * g.shape[1]) * item);
 }
 
+/* Not in a region of one thread: what a part calls would open another in it, with a new thread. */
+static void run_share(part mine, const pass *p)
+{
+    for (int64_t i = mine.first; i < mine.first + mine.n; i++)
+        run_part(p, i);
+}
+
 /* dbias (+)= the rows of sums, in order. */
 static void give(sink dbias, const pass *p, int64_t parts)
 {
@@ -102,9 +109,7 @@ void SIMD(cpu_activation_grad)(tensor *dpre, sink dbias, elementwise_op act, con
         memset(p.sums, 0, (size_t)g->shape[1] * item);
         give(dbias, &p, 1);
     }
-#pragma omp parallel for schedule(static) if (parallel_worth(rows * row_bytes * 2))
-    for (int64_t i = 0; i < parts; i++)
-        run_part(&p, i);
+    PARALLEL(rows * row_bytes * 2, parts, 1, run_share, &p);
     if (dbias.t && parts > 0)
         give(dbias, &p, parts);
 }
