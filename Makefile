@@ -33,22 +33,23 @@ core_sources    := $(wildcard core/*.c core/ops/*.c core/cpu/*.c core/nn/*.c cor
 simd_sources    := $(wildcard core/cpu/simd/*.c)
 comm_sources    := $(wildcard comm/*.c)
 bench_sources   := $(wildcard allreduce/bench*.c)
+op_bench_sources := $(wildcard core/bench/*.c)
 reduce_sources  := $(filter-out $(bench_sources),$(wildcard allreduce/*.c))
 library_sources := $(core_sources) $(comm_sources) $(reduce_sources)
 simd_levels     := v2 v3 v4
 library_objects := $(library_sources:%.c=$(BUILD)/obj/%.o) \
                    $(foreach l,$(simd_levels),$(simd_sources:%.c=$(BUILD)/obj/%.$(l).o))
-launcher_objects := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard launcher/*.c) core/base.c)
+launcher_objects := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard launcher/*.c) core/base.c core/status.c)
 example_objects  := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard examples/common/*.c))
 examples := $(patsubst examples/%.c,$(BUILD)/bin/%,$(wildcard examples/*.c))
 test_support := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/test_%,$(wildcard tests/*.c)))
 tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(wildcard tests/test_*.c))
 
-.PHONY: all lib test soak check-includes fuzz bench-peer bench-allreduce bench-step install uninstall clean help
+.PHONY: all lib test soak check-includes fuzz bench-peer bench-allreduce bench-step bench-ops install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: lib $(BUILD)/bin/torcrun $(if $(bench_sources),$(BUILD)/bin/torc-allreduce-bench) $(examples) check-includes
+all: lib $(BUILD)/bin/torcrun $(if $(bench_sources),$(BUILD)/bin/torc-allreduce-bench) $(if $(op_bench_sources),$(BUILD)/bin/torc-op-bench) $(examples) check-includes
 lib: $(BUILD)/lib/libtorc.so $(BUILD)/lib/libtorc.a
 
 # ---- packages: a missing one is a line at the start, not an error in the middle ----
@@ -108,6 +109,9 @@ $(BUILD)/bin/torcrun: $(launcher_objects)
 $(BUILD)/bin/torc-allreduce-bench: $(bench_sources:%.c=$(BUILD)/obj/%.o) $(library_objects)
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs)
+$(BUILD)/bin/torc-op-bench: $(op_bench_sources:%.c=$(BUILD)/obj/%.o) $(library_objects)
+	@mkdir -p $(@D)
+	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs)
 $(BUILD)/bin/%: $(BUILD)/obj/examples/%.o $(example_objects) $(BUILD)/lib/libtorc.so
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $< $(example_objects) -L$(BUILD)/lib -ltorc -Wl,-rpath,'$$ORIGIN/../lib' \
@@ -152,12 +156,14 @@ bench-allreduce: all
 	BUILD=$(BUILD) scripts/bench_allreduce.sh
 bench-step: all
 	BUILD=$(BUILD) scripts/bench_allreduce.sh --step
+bench-ops: $(BUILD)/bin/torc-op-bench
+	$(BUILD)/bin/torc-op-bench
 
 # ---- install ----
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
-	install $(BUILD)/bin/torcrun $(BUILD)/bin/torc-allreduce-bench $(DESTDIR)$(PREFIX)/bin
+	install $(BUILD)/bin/torcrun $(BUILD)/bin/torc-allreduce-bench $(BUILD)/bin/torc-op-bench $(DESTDIR)$(PREFIX)/bin
 	install $(BUILD)/lib/libtorc.so $(DESTDIR)$(PREFIX)/lib
 	install -m 644 $(BUILD)/lib/libtorc.a $(DESTDIR)$(PREFIX)/lib
 	install -m 644 core/torc.h core/torc_sites.h $(DESTDIR)$(PREFIX)/include
@@ -165,7 +171,7 @@ install: all
 	    '$(PREFIX)' "$$(sed -n 's/#define TORC_VERSION "\(.*\)"/\1/p' core/torc.h)" '$(libs)' \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/torc.pc
 uninstall:
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/torcrun bin/torc-allreduce-bench lib/libtorc.so lib/libtorc.a include/torc.h include/torc_sites.h lib/pkgconfig/torc.pc)
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/torcrun bin/torc-allreduce-bench bin/torc-op-bench lib/libtorc.so lib/libtorc.a include/torc.h include/torc_sites.h lib/pkgconfig/torc.pc)
 
 clean:
 	rm -rf $(BUILD)
@@ -179,6 +185,7 @@ help:
 	@echo 'make bench-peer           the workloads side by side with PyTorch (PYTHON= leads to it)'
 	@echo 'make bench-allreduce      sums over ranks against Open MPI, and gloo where PYTHON= has a PyTorch'
 	@echo 'make bench-step           a training step with synchronised gradients against one without'
+	@echo 'make bench-ops            every op of the workloads, forward and backward, against its floor'
 	@echo 'make install PREFIX= DESTDIR=    torcrun, the library, torc.h, torc.pc'
 	@echo 'make uninstall, make clean, make check-includes'
 

@@ -245,7 +245,7 @@ void profile_kernel_begins(void)
         push(PROFILE_FORWARD, (torc_site){NULL, 0}, "(other)", true);
 }
 
-void profile_kernel_ends(int64_t flops, int64_t bytes)
+void profile_kernel_ends(int64_t flops, int64_t bytes, bool low)
 {
     frame *f = is_trainer ? top() : NULL;
     if (!f)
@@ -253,6 +253,7 @@ void profile_kernel_ends(int64_t flops, int64_t bytes)
     f->worked = true;
     f->r.flops += flops;
     f->r.bytes += bytes;
+    f->r.low = f->r.low || low;
     if (f->op)
         f->r.end = torc_seconds();
 }

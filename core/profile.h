@@ -53,7 +53,8 @@ typedef struct profile_record {
     const char *name;     /* lives for ever, as at.file does */
     int64_t flops, bytes; /* of its kernels */
     float nested;         /* seconds */
-    uint32_t lane;
+    uint16_t lane;
+    bool low; /* the flops are those of bf16 products */
 } profile_record;
 _Static_assert(sizeof(profile_record) == 64, "a span is one cache line");
 
@@ -122,7 +123,7 @@ struct kernels;
 /* The table whose kernels tell the frame on top what they did, and then are those of `plain`. */
 const struct kernels *profile_kernels(const struct kernels *plain);
 void profile_kernel_begins(void);
-void profile_kernel_ends(int64_t flops, int64_t bytes);
+void profile_kernel_ends(int64_t flops, int64_t bytes, bool low);
 
 /* ---- the job's side ---- */
 
@@ -161,6 +162,7 @@ void profile_table_free(profile_table *t);
 /* What this machine can do with all of this rank's threads: measured once, in some 60 ms. */
 typedef struct profile_limits {
     double flops, bytes; /* a second: f32 products, and reading and writing of memory */
+    double low_flops;    /* bf16 products; 0 where the device has no instructions for them */
 } profile_limits;
 const profile_limits *profile_measure(void);
 

@@ -1,6 +1,6 @@
 /*
  * profile_costs -- COST_name for each row of kernels.def: the arguments to pass on, and the work in
- * flops and bytes.
+ * flops and bytes; for products also whether they are of bf16, which has a speed of its own.
  *
  * Flops are those of the formula. Products and convolutions count 2 for a multiplication and the
  * addition behind it, 1 for adding a bias. Elsewhere an element counts as many as its formula has
@@ -97,7 +97,12 @@ static inline int64_t folded(const fold_order *order, bool additions)
     return count;
 }
 
-/* ---- (arguments), flops, bytes ---- */
+static inline bool is_low(const tensor *t)
+{
+    return t->dtype == TORC_BF16;
+}
+
+/* ---- (arguments), flops, bytes[, low] ---- */
 
 #define COST_fill (out, value), 0, size_of(out)
 #define COST_copy (out, x), 0, size_of(out) + size_of(x)
@@ -116,36 +121,44 @@ static inline int64_t folded(const fold_order *order, bool additions)
 #define COST_softmax_grad (dx, y, g, log), 4 * N(y), sink_size(dx) + size_of(y) + size_of(g)
 #define COST_logsumexp (out, x), 4 * N(x), size_of(out) + size_of(x)
 #define COST_check_index (index, limit, ignore), 0, size_of(index)
-#define COST_embedding (out, table, index), 0, 2 * size_of(out) + size_of(index)
+/* a table may be wider than its rows */
+#define COST_embedding \
+    (out, table, index), 0, \
+        size_of(out) + N(out) * (int64_t)tensor_item_size(table) + size_of(index)
 #define COST_embedding_grad \
-    (dtable, g, index), N(g), 3 * size_of(g) + size_of(index) + (dtable.add ? 0 : size_of(dtable.t))
+    (dtable, g, index), N(g), \
+        size_of(g) + 2 * N(g) * (int64_t)tensor_item_size(dtable.t) + size_of(index) + \
+            (dtable.add ? 0 : size_of(dtable.t))
 #define COST_gather (out, x, dim, index), 0, 2 * size_of(out) + size_of(index)
 #define COST_gather_grad \
     (dx, g, dim, index), N(g), 3 * size_of(g) + size_of(index) + (dx.add ? 0 : size_of(dx.t))
 #define COST_matmul \
     (out, a, b, bias, add), product_flops(out, a, bias, add), \
-        written(out, add) + size_of(a) + size_of(b) + size_of(bias)
+        written(out, add) + size_of(a) + size_of(b) + size_of(bias), is_low(a)
 #define COST_linear \
     (out, pre, x, w, bias, act), product_flops(out, x, bias, false) + (act < 0 ? 0 : N(out)), \
-        size_of(out) + size_of(pre) + size_of(x) + size_of(w) + size_of(bias)
+        size_of(out) + size_of(pre) + size_of(x) + size_of(w) + size_of(bias), is_low(x)
 #define COST_activation_grad \
     (dpre, dbias, act, pre, y, g), (act < 0 ? 1 : 2) * N(g), \
         size_of(dpre) + sink_size(dbias) + size_of(pre) + size_of(y) + size_of(g)
 #define COST_conv2d \
-    (out, x, w, bias, how), conv_flops(out, x, how) + (bias ? N(out) : 0), \
-        size_of(out) + size_of(x) + size_of(w) + size_of(bias)
+    (out, pre, x, w, bias, how, act), \
+        conv_flops(out, x, how) + (bias ? N(out) : 0) + (act < 0 ? 0 : N(out)), \
+        size_of(out) + size_of(pre) + size_of(x) + size_of(w) + size_of(bias), is_low(x)
 #define COST_conv2d_grad_input \
-    (dx, g, w, how), conv_input_flops(g, w), sink_size(dx) + size_of(g) + size_of(w)
+    (dx, g, w, how), conv_input_flops(g, w), sink_size(dx) + size_of(g) + size_of(w), is_low(g)
 #define COST_conv2d_grad_weight \
     (dw, dbias, g, x, how), (dw.t ? conv_flops(g, x, how) : 0) + (dbias.t ? N(g) : 0), \
-        sink_size(dw) + sink_size(dbias) + size_of(g) + size_of(x)
+        sink_size(dw) + sink_size(dbias) + size_of(g) + size_of(x), is_low(g)
 #define COST_max_pool2d \
     (out, at, x, how), N(out) * how.kernel *how.kernel, size_of(out) + size_of(at) + size_of(x)
 #define COST_max_pool2d_grad (dx, g, at, how), N(g), sink_size(dx) + size_of(g) + size_of(at)
 #define COST_avg_pool2d (out, x, how), N(out) * how.kernel *how.kernel, size_of(out) + size_of(x)
 #define COST_avg_pool2d_grad (dx, g, how), N(g) * how.kernel *how.kernel, sink_size(dx) + size_of(g)
 /* the mean 1, the variance 3, difference, factor, weight, bias */
-#define COST_layer_norm (out, mean, rstd, x, w, b, eps), 8 * N(x), size_of(out) + size_of(x)
+#define COST_layer_norm \
+    (out, mean, rstd, sum, x, residual, w, b, eps), (residual ? 9 : 8) * N(x), \
+        size_of(out) + size_of(sum) + size_of(x) + size_of(residual)
 #define COST_layer_norm_grad \
     (dx, dw, db, g, x, w, mean, rstd), 14 * N(x), sink_size(dx) + size_of(g) + size_of(x)
 #define COST_channel_stats (mean, var, x), 4 * N(x), size_of(x)

@@ -18,22 +18,23 @@
 
 typedef struct work {
     int64_t flops, bytes;
+    bool low; /* where a row says so */
 } work;
 
 static const kernels *_Atomic behind; /* the same whoever sets it */
 
 static void tell(work *w)
 {
-    profile_kernel_ends(w->flops, w->bytes);
+    profile_kernel_ends(w->flops, w->bytes, w->low);
 }
 
 /* The value that a kernel returns, or does not, is passed on as it is: so the work is told by the
  * variable's cleanup. The second macro is there for COST_name to fall apart at its commas. */
 #define COUNTED(...) COUNTED_(__VA_ARGS__)
-#define COUNTED_(result, name, parameters, arguments, flops, bytes) \
+#define COUNTED_(result, name, parameters, arguments, flops, bytes, ...) \
     static result counted_##name parameters \
     { \
-        __attribute__((cleanup(tell))) work w_ = {flops, bytes}; \
+        __attribute__((cleanup(tell))) work w_ = {flops, bytes, false __VA_OPT__(|| __VA_ARGS__)}; \
         profile_kernel_begins(); \
         return atomic_load_explicit(&behind, memory_order_relaxed)->name arguments; \
     }

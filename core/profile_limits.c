@@ -13,15 +13,15 @@
 
 #define SIDE 768                  /* of the product's matrices: 0.9 GF, some ms */
 #define COPIED ((int64_t)8 << 20) /* f32 elements: 32 MiB from, 32 MiB to */
-#define LONG_ENOUGH 0.02          /* seconds for each of the two */
+#define LONG_ENOUGH 0.02          /* seconds for each */
 
 /* A tensor without a handle over memory that the cache of storages does not count. */
-static tensor bare(storage *s, int ndim, int64_t rows, int64_t columns)
+static tensor bare(storage *s, torc_dtype dtype, int64_t rows, int64_t columns)
 {
-    s->bytes = (size_t)(rows * columns) * sizeof(float);
+    s->bytes = (size_t)(rows * columns) * torc_dtype_size(dtype);
     s->data = device_current()->alloc(s->bytes);
-    tensor t = {.ndim = ndim, .dtype = TORC_F32, .shape = {rows, columns}, .store = s};
-    shape_strides(ndim, t.shape, t.stride);
+    tensor t = {.ndim = 2, .dtype = dtype, .shape = {rows, columns}, .store = s};
+    shape_strides(2, t.shape, t.stride);
     if (s->data) /* its pages are touched, and hold numbers that cost no more than others */
         device_current()->kernels()->fill(&t, 1);
     return t;
@@ -38,14 +38,14 @@ static void stream(tensor t[3])
 }
 
 /* Seconds of the fastest of some runs; the first one of all finds the threads still asleep. */
-static double fastest(void (*run)(tensor t[3]), int64_t rows, int64_t columns)
+static double fastest(void (*run)(tensor t[3]), torc_dtype dtype, int64_t rows, int64_t columns)
 {
     storage s[3] = {0};
     tensor t[3];
     bool room = true;
     double best = 0, start = torc_seconds();
     for (int i = 0; i < 3; i++) {
-        t[i] = run == stream && i == 1 ? t[0] : bare(&s[i], 2, rows, columns);
+        t[i] = run == stream && i == 1 ? t[0] : bare(&s[i], dtype, rows, columns);
         room = room && t[i].store->data;
     }
     for (int n = 0; room && (n < 3 || torc_seconds() - start < LONG_ENOUGH); n++) {
@@ -60,13 +60,21 @@ static double fastest(void (*run)(tensor t[3]), int64_t rows, int64_t columns)
     return best;
 }
 
+static double product_rate(torc_dtype dtype)
+{
+    double seconds = fastest(product, dtype, SIDE, SIDE);
+    return seconds > 0 ? 2.0 * SIDE * SIDE * SIDE / seconds : 0;
+}
+
 const profile_limits *profile_measure(void)
 {
     static profile_limits limits;
     if (limits.flops > 0)
         return &limits;
-    double one = fastest(product, SIDE, SIDE), other = fastest(stream, COPIED / 4096, 4096);
-    limits.flops = one > 0 ? 2.0 * SIDE * SIDE * SIDE / one : 0;
-    limits.bytes = other > 0 ? 2.0 * (double)COPIED * sizeof(float) / other : 0;
+    limits.flops = product_rate(TORC_F32);
+    if (device_current()->multiplies_bf16())
+        limits.low_flops = product_rate(TORC_BF16);
+    double copy = fastest(stream, TORC_F32, COPIED / 4096, 4096);
+    limits.bytes = copy > 0 ? 2.0 * (double)COPIED * sizeof(float) / copy : 0;
     return &limits;
 }

@@ -3,8 +3,8 @@
  * apart.
  *
  * The floor of a row is the time that its work would take at one of the machine's two roofs
- * (profile_limits.c), the later one: flops over the fastest product, or bytes over the memory's
- * rate. Below 1 x floor is what found its numbers in a cache.
+ * (profile_limits.c), the later one: flops over the fastest product of their dtype, or bytes over
+ * the memory's rate. Below 1 x floor is what found its numbers in a cache.
  */
 #include "core/profile.h"
 
@@ -15,6 +15,7 @@
 typedef struct row {
     profile_record sum; /* which one it is, and its flops and bytes */
     int64_t calls;      /* 0: this place of the table is free */
+    int64_t low;        /* of the flops: those of bf16 products */
     double seconds;     /* less what is nested */
 } row;
 
@@ -64,6 +65,7 @@ static void add_to_row(profile_table *t, const profile_record *r, double seconds
     if (2 * t->rows >= t->places)
         grow(t);
     row *w = place_of(t, r);
+    w->low += r->low ? r->flops : 0;
     if (w->calls++ == 0) {
         t->rows++;
         w->sum = *r;
@@ -165,11 +167,16 @@ static void print_rate(FILE *f, int64_t work, double seconds)
         fprintf(f, "%9s", "");
 }
 
+static double over(int64_t work, double rate)
+{
+    return rate > 0 ? (double)work / rate : 0;
+}
+
 static void print_floor(FILE *f, const row *w)
 {
     const profile_limits *most = profile_measure();
-    double compute = most->flops > 0 ? (double)w->sum.flops / most->flops : 0;
-    double move = most->bytes > 0 ? (double)w->sum.bytes / most->bytes : 0;
+    double compute = over(w->sum.flops - w->low, most->flops) + over(w->low, most->low_flops);
+    double move = over(w->sum.bytes, most->bytes);
     double floor = compute > move ? compute : move;
     if (floor > 0 && w->seconds < 1000 * floor)
         fprintf(f, "%8.1f", w->seconds / floor);
@@ -201,8 +208,10 @@ static void print_head(FILE *f, const profile_table *t)
     if (t->steps > 1)
         fprintf(f, ", %lld steps of %.3f ms", (long long)t->steps - t->settled,
                 1e3 * (t->last_step - t->first_step) / (double)(t->steps - 1));
-    fprintf(f, "; this machine: %.1f GF/s in f32 products, %.1f GB/s from and to memory\n",
-            1e-9 * most->flops, 1e-9 * most->bytes);
+    fprintf(f, "; this machine: %.1f GF/s in f32 products", 1e-9 * most->flops);
+    if (most->low_flops > 0)
+        fprintf(f, ", %.1f in bf16", 1e-9 * most->low_flops);
+    fprintf(f, ", %.1f GB/s from and to memory\n", 1e-9 * most->bytes);
     fprintf(f, "%-17s %-30s %-20s %8s %11s %8s%9s%9s%8s\n", "lane", "op", "where", "calls", "ms",
             "share", "GF/s", "GB/s", "x floor");
 }

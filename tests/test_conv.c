@@ -1,9 +1,20 @@
 /* conv2d and pooling as ops: values against loops in double, gradients over stride, padding,
  * dilation, groups. */
+#include "core/torc.h"
+
 #include "tests/gradients.h"
 #include "tests/harness.h"
 
+#include "core/ops/ops.h"
+
+#include <math.h>
 #include <stdlib.h>
+
+/* bf16 has the same values on a processor without instructions for it. */
+__attribute__((constructor)) static void on_any_processor(void)
+{
+    setenv("TORC_BF16", "emulate", 1);
+}
 
 typedef struct geometry {
     int64_t n, c, h, w, out;
@@ -21,6 +32,26 @@ static torc_tensor *conv(torc_tensor *const *in, const void *how)
     return torc_conv2d_op(in[0], in[1], torc_contiguous(in[2]), .stride = g->stride,
                           .padding = g->padding, .dilation = g->dilation, .groups = g->groups);
 }
+
+typedef struct activated {
+    const geometry *g;
+    elementwise_op act;
+    bool no_bias;
+} activated;
+
+static torc_tensor *conv_act(torc_tensor *const *in, const void *how)
+{
+    const activated *a = how;
+    const geometry *g = a->g;
+    return op_conv2d_act(TORC_HERE, in[0], in[1], a->no_bias ? NULL : in[2],
+                         (torc_conv2d_options){.stride = g->stride,
+                                               .padding = g->padding,
+                                               .dilation = g->dilation,
+                                               .groups = g->groups},
+                         a->act);
+}
+
+static const elementwise_op acts[] = {EW_NONE, EW_relu, EW_gelu_tanh, EW_tanh};
 
 /* One output by the definition. */
 static double conv_at(const geometry *g, const float *x, const float *w, int64_t n, int64_t o,
@@ -81,6 +112,10 @@ TEST(gradients_match_differences)
                                      TORC_SHAPE(g->out, g->c / g->groups, g->kernel, g->kernel),
                                      TORC_SHAPE(g->out)};
         check_gradients("conv2d", conv, g, 3, shapes, -1, 1);
+        for (size_t a = 0; a < ARRAY_LENGTH(acts); a++)
+            for (int no_bias = 0; no_bias < 2; no_bias++)
+                check_gradients("conv2d with an activation", conv_act,
+                                &(activated){g, acts[a], no_bias}, 3 - no_bias, shapes, -1, 1);
     }
 }
 
@@ -114,6 +149,121 @@ TEST(f32_gradients_match_f64)
             free(a), free(b);
         }
         torc_tape_clear();
+    }
+}
+
+/* ---- the activation, bf16 ---- */
+
+typedef struct pass {
+    int64_t n[4];
+    double *value[4]; /* of y and the gradients of x, w, bias */
+    torc_dtype dtype[4];
+} pass;
+
+static void note(pass *p, int i, torc_tensor *t)
+{
+    p->n[i] = torc_numel(t);
+    p->dtype[i] = torc_dtype_of(t);
+    p->value[i] = malloc((size_t)(p->n[i] + 1) * sizeof(double));
+    torc_read(t, TORC_F64, p->value[i], p->n[i]);
+}
+
+/* Of the sum of the squares of y / 2, with inputs that bf16 holds exactly. */
+static pass run(const geometry *g, elementwise_op act, bool fused, torc_dtype dtype,
+                torc_dtype scope)
+{
+    pass p;
+    torc_tensor *in[3], *y = NULL;
+    const torc_shape shapes[] = {TORC_SHAPE(g->n, g->c, g->h, g->w),
+                                 TORC_SHAPE(g->out, g->c / g->groups, g->kernel, g->kernel),
+                                 TORC_SHAPE(g->out)};
+    torc_seed(3);
+    for (int i = 0; i < 3; i++) {
+        torc_tensor *exact = torc_to(torc_randn(shapes[i]), TORC_BF16);
+        in[i] = torc_keep(torc_detach(torc_to(exact, dtype)));
+        torc_set_requires_grad(in[i], true);
+    }
+    torc_autocast(scope)
+    {
+        y = fused ? conv_act(in, &(activated){g, act, false})
+                  : op_activation(TORC_HERE, conv_act(in, &(activated){g, EW_NONE, false}), act);
+        torc_backward(torc_mul_scalar(torc_sum(torc_mul(y, y)), 0.5));
+    }
+    note(&p, 0, y);
+    for (int i = 0; i < 3; i++) {
+        note(&p, i + 1, torc_grad(in[i]));
+        torc_tensor_free(in[i]);
+    }
+    torc_tape_clear();
+    return p;
+}
+
+static double largest(const pass *p, int i)
+{
+    double most = 0;
+    for (int64_t k = 0; k < p->n[i]; k++)
+        most = fmax(most, fabs(p->value[i][k]));
+    return most;
+}
+
+/* In units of the largest value: `of_y` for y, `of_gradients` for the rest. */
+static void compare(pass a, pass b, double of_y, double of_gradients)
+{
+    for (int i = 0; i < 4; i++) {
+        double allowed = (i ? of_gradients : of_y) * largest(&b, i);
+        CHECK_INT(a.n[i], b.n[i]);
+        for (int64_t k = 0; k < a.n[i]; k++)
+            CHECK_NEAR(a.value[i][k], b.value[i][k], allowed);
+        free(a.value[i]), free(b.value[i]);
+    }
+}
+
+TEST(one_pass_computes_what_two_do)
+{
+    for (size_t k = 0; k < ARRAY_LENGTH(grid); k++)
+        for (size_t a = 0; a < ARRAY_LENGTH(acts); a++) {
+            const geometry *g = &grid[k];
+            compare(run(g, acts[a], true, TORC_F32, TORC_F32),
+                    run(g, acts[a], false, TORC_F32, TORC_F32), 0, 1e-6);
+            compare(run(g, acts[a], true, TORC_BF16, TORC_F32),
+                    run(g, acts[a], false, TORC_BF16, TORC_F32), 0, 0x1p-7);
+        }
+}
+
+/* y is rounded once or, with an activation, twice; g, dpre and dx are rounded on their way, and
+ * each of the sums after them has many terms. */
+TEST(autocast_stays_near_f32)
+{
+    for (size_t k = 0; k < ARRAY_LENGTH(grid); k++)
+        for (size_t a = 0; a < ARRAY_LENGTH(acts); a++) {
+            pass low = run(&grid[k], acts[a], true, TORC_F32, TORC_BF16);
+            CHECK_INT(low.dtype[0], TORC_BF16);
+            for (int i = 1; i < 4; i++) /* masters are f32, so are their gradients */
+                CHECK_INT(low.dtype[i], TORC_F32);
+            compare(low, run(&grid[k], acts[a], true, TORC_F32, TORC_F32), 0x1p-7, 0x1p-5);
+        }
+}
+
+TEST(tensors_of_bf16_have_gradients_of_bf16)
+{
+    for (size_t k = 0; k < ARRAY_LENGTH(grid); k++) {
+        pass low = run(&grid[k], EW_gelu_tanh, true, TORC_BF16, TORC_F32);
+        for (int i = 0; i < 4; i++)
+            CHECK_INT(low.dtype[i], TORC_BF16);
+        compare(low, run(&grid[k], EW_gelu_tanh, true, TORC_F32, TORC_F32), 0x1p-7, 0x1p-5);
+    }
+}
+
+/* bf16 operands, f32 results: only dpre and what is multiplied are rounded. */
+TEST(matmul_precision_keeps_results_f32)
+{
+    for (size_t k = 0; k < ARRAY_LENGTH(grid); k++) {
+        torc_set_matmul_precision(TORC_BF16);
+        pass low = run(&grid[k], EW_relu, true, TORC_F32, TORC_F32);
+        torc_set_matmul_precision(TORC_F32);
+        for (int i = 0; i < 4; i++)
+            CHECK_INT(low.dtype[i], TORC_F32);
+        compare(low, run(&grid[k], EW_relu, true, TORC_F32, TORC_F32), 1e-6, 0x1p-7);
     }
 }
 

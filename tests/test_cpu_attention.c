@@ -1,6 +1,9 @@
 /*
  * attention of the CPU, at every level, against the formulas over whole matrices of scores in f64:
  * widths that fill vectors and that do not, more and fewer keys than queries, strided heads.
+ *
+ * A result in bf16 is rounded once, by 2^-8 of itself at most; all before it is as exact as in f32.
+ * The formulas read the inputs as they are stored, and the backward's the stored out.
  */
 #include "tests/cpu_tensors.h"
 #include "tests/harness.h"
@@ -35,7 +38,7 @@ static problem problem_of(torc_dtype dtype, sizes z)
     p.v = strided(dtype, z.b, z.h, z.s, z.d);
     p.dk = strided(dtype, z.b, z.h, z.s, z.d);
     p.dv = strided(dtype, z.b, z.h, z.s, z.d);
-    p.lse = made(dtype, SHAPE(z.b, z.h, z.t));
+    p.lse = made(dtype == TORC_BF16 ? TORC_F32 : dtype, SHAPE(z.b, z.h, z.t));
     tensor *const random[] = {p.q, p.k, p.v, p.g};
     for (int i = 0; i < 4; i++)
         set_random(random[i], -1, 1, (uint64_t)i + 1);
@@ -80,7 +83,8 @@ static void expect_row(const problem *x, int64_t head, int64_t i, const double *
         for (int64_t j = 0; j < z.s; j++)
             sum += p[j] * value_at(x->v, (head * z.s + j) * z.d + c);
         e->out[i * z.d + c] = sum;
-        delta += sum * value_at(x->g, (head * z.t + i) * z.d + c);
+        int64_t at = (head * z.t + i) * z.d + c;
+        delta += value_at(x->out, at) * value_at(x->g, at);
     }
     for (int64_t j = 0; j < z.s; j++) {
         double dp = dot(x->g, head * z.t + i, x->v, head * z.s + j, z.d);
@@ -94,16 +98,27 @@ static void expect_row(const problem *x, int64_t head, int64_t i, const double *
     }
 }
 
-static void compare(const tensor *found, int64_t head, int64_t rows, int64_t d,
-                    const double *values, double before, double tolerance)
+static double tolerance_of(torc_dtype dtype)
 {
-    for (int64_t i = 0; i < rows * d; i++)
-        CHECK_NEAR(value_at(found, head * rows * d + i), before + values[i], tolerance);
+    return dtype == TORC_F64 ? 1e-12 : 1e-5;
 }
 
-static void check_problem(const problem *x, double before, double tolerance)
+/* With a rounding of its own where the result is bf16: 2^-8, and no less of what was off before. */
+static void compare(const tensor *found, int64_t head, int64_t rows, int64_t d,
+                    const double *values, double before)
+{
+    double rounding = found->dtype == TORC_BF16 ? 0x1.02p-8 : 0;
+    for (int64_t i = 0; i < rows * d; i++) {
+        double value = value_at(found, head * rows * d + i), expected = before + values[i];
+        double bound = tolerance_of(found->dtype) * (1 + fabs(expected));
+        CHECK(fabs(value - expected) <= bound + rounding * fabs(expected));
+    }
+}
+
+static void check_problem(const problem *x, double before)
 {
     sizes z = x->z;
+    double tolerance = tolerance_of(x->q->dtype);
     double *p = base_alloc((size_t)z.s + 1, sizeof *p);
     for (int64_t head = 0; head < z.b * z.h; head++) {
         expected e = {
@@ -117,10 +132,10 @@ static void check_problem(const problem *x, double before, double tolerance)
                 CHECK_NEAR(value_at(x->lse, head * z.t + i), lse, tolerance);
             expect_row(x, head, i, p, &e);
         }
-        compare(x->out, head, z.t, z.d, e.out, 0, tolerance);
-        compare(x->dq, head, z.t, z.d, e.dq, before, tolerance);
-        compare(x->dk, head, z.s, z.d, e.dk, before, tolerance);
-        compare(x->dv, head, z.s, z.d, e.dv, before, tolerance);
+        compare(x->out, head, z.t, z.d, e.out, 0);
+        compare(x->dq, head, z.t, z.d, e.dq, before);
+        compare(x->dk, head, z.s, z.d, e.dk, before);
+        compare(x->dv, head, z.s, z.d, e.dv, before);
         free(e.out), free(e.dq), free(e.dk), free(e.dv);
     }
     free(p);
@@ -139,6 +154,8 @@ static void run(const kernels *k, const problem *x, double before)
 }
 
 static const sizes cases[] = {
+    {1, 1, 131, 77, 33, true},  {1, 1, 65, 129, 24, true},   {1, 2, 17, 17, 15, true},
+    {1, 1, 16, 33, 7, true},    {1, 1, 128, 128, 64, false}, {1, 1, 75, 64, 48, true},
     {2, 3, 5, 5, 3, true},      {1, 2, 33, 33, 8, true},     {1, 1, 64, 64, 32, true},
     {1, 2, 70, 70, 40, false},  {1, 1, 130, 200, 17, false}, {1, 1, 130, 200, 16, true},
     {1, 1, 40, 9, 4, true},     {1, 1, 100, 65, 1, false},   {1, 1, 1, 150, 64, true},
@@ -146,17 +163,31 @@ static const sizes cases[] = {
     {0, 2, 3, 3, 4, true},      {1, 1, 5, 6, 0, false},
 };
 
+static const torc_dtype dtypes[] = {TORC_F32, TORC_F64, TORC_BF16};
+
 TEST(forward_and_gradients)
 {
     EACH_LEVEL(k)
-    for (int way = 0; way < 4; way++)
+    for (int way = 0; way < 6; way++)
         for (int i = 0; i < ARRAY_LENGTH(cases); i++) {
-            torc_dtype dtype = way & 1 ? TORC_F64 : TORC_F32;
-            double before = way & 2 ? 0.5 : 0;
-            problem x = problem_of(dtype, cases[i]);
+            double before = way >= 3 ? 0.5 : 0;
+            problem x = problem_of(dtypes[way % 3], cases[i]);
             run(k, &x, before);
-            check_problem(&x, before, dtype == TORC_F64 ? 1e-12 : 1e-5);
+            check_problem(&x, before);
         }
+}
+
+/* What torc_autocast() makes of f32 inputs: bf16 operands, gradients for the inputs themselves. */
+TEST(gradients_may_be_wider_than_operands)
+{
+    EACH_LEVEL(k)
+    for (int add = 0; add < 2; add++) {
+        problem x = problem_of(TORC_BF16, (sizes){2, 2, 70, 70, 24, true});
+        x.dq = strided(TORC_F32, 2, 2, 70, 24);
+        x.dv = strided(TORC_F32, 2, 2, 70, 24);
+        run(k, &x, add * 0.5);
+        check_problem(&x, add * 0.5);
+    }
 }
 
 /* Scores far beyond what e^x can hold, of both signs. */
@@ -204,21 +235,44 @@ TEST(a_nan_reaches_the_result)
     }
 }
 
-TEST(same_bits_on_any_number_of_threads)
+/* One head after the other in the same memory of one thread. */
+TEST(a_nan_stays_in_its_head)
 {
     EACH_LEVEL(k)
-    {
+    for (int way = 0; way < 3; way++) {
+        omp_set_num_threads(1);
+        sizes z = {1, 2, 77, 50, 20, true};
+        problem x = problem_of(dtypes[way], z);
+        tensor *const in[] = {x.q, x.k, x.v, x.g};
+        for (int t = 0; t < 4; t++)
+            for (int64_t i = 0; i < tensor_numel(in[t]) / 2; i++)
+                set_value(in[t], i, NAN);
+        run(k, &x, 0);
+        const tensor *const results[] = {x.out, x.dq, x.dk, x.dv};
+        for (int t = 0; t < 4; t++)
+            for (int64_t n = tensor_numel(results[t]), i = n / 2; i < n; i++)
+                CHECK(isfinite(value_at(results[t], i)));
+        CHECK(isnan(value_at(x.out, 30 * z.d)) && isnan(value_at(x.dk, 0)));
+    }
+}
+
+/* 2 heads on 2 threads are a task each; 1 and 2 heads on 2 and 3 threads are cut. */
+TEST(same_bits_on_any_number_of_threads)
+{
+    const sizes z[] = {{1, 2, 400, 400, 64, true}, {1, 1, 500, 333, 40, true}};
+    EACH_LEVEL(k)
+    for (int way = 0; way < 4; way++) {
         problem x[3];
         for (int threads = 1; threads <= 3; threads++) {
             omp_set_num_threads(threads);
             problem *y = &x[threads - 1];
-            *y = problem_of(TORC_F32, (sizes){1, 2, 400, 400, 64, true});
+            *y = problem_of(way & 1 ? TORC_BF16 : TORC_F32, z[way / 2]);
             run(k, y, 0);
-            for (int64_t i = 0; i < tensor_numel(y->out); i += 7) {
-                CHECK(value_at(y->out, i) == value_at(x[0].out, i));
-                CHECK(value_at(y->dq, i) == value_at(x[0].dq, i));
-                CHECK(value_at(y->dk, i) == value_at(x[0].dk, i));
-            }
+            tensor *const found[] = {y->out, y->dq, y->dk, y->dv};
+            tensor *const one[] = {x[0].out, x[0].dq, x[0].dk, x[0].dv};
+            for (int t = 0; t < 4; t++)
+                for (int64_t i = 0; i < tensor_numel(found[t]); i += 3)
+                    CHECK(value_at(found[t], i) == value_at(one[t], i));
         }
     }
 }

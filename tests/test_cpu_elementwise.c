@@ -106,9 +106,10 @@ static double expected_at(const row *r, const operands *o, int64_t i)
     return r->f(value_at(o->in[0], i), y, g, b, P, Q);
 }
 
+/* bf16: half a unit of its 8 bits, on top of what f32 loses before. */
 static double tolerance(torc_dtype dtype)
 {
-    return dtype == TORC_F64 ? 1e-14 : dtype == TORC_F32 ? 3e-6 : 0.01;
+    return dtype == TORC_F64 ? 1e-14 : dtype == TORC_F32 ? 3e-6 : 0x1p-8 + 3e-6;
 }
 
 static void check_row(const kernels *k, const row *r, torc_dtype dtype, const layout *how,
@@ -173,8 +174,62 @@ TEST(sizes_around_blocks)
     const layout plain[4] = {CONTIGUOUS};
     EACH_LEVEL(k)
     for (int s = 0; s < ARRAY_LENGTH(sizes); s++)
-        for (int add = 0; add < 2; add++)
+        for (int add = 0; add < 2; add++) {
             check_row(k, row_named("mul_da"), TORC_F32, plain, CONTIGUOUS, add, SHAPE(sizes[s]));
+            check_row(k, row_named("gelu"), TORC_BF16, plain, CONTIGUOUS, add, SHAPE(sizes[s]));
+        }
+}
+
+/* f32 beside bf16, in and out: rounded once, where it is stored. */
+TEST(dtypes_side_by_side)
+{
+    EACH_LEVEL(k)
+    for (int n = 0; n < 8; n++) {
+        tensor *a = made(n & 1 ? TORC_BF16 : TORC_F32, SHAPE(1003));
+        tensor *b = made(n & 2 ? TORC_BF16 : TORC_F32, SHAPE(1003));
+        tensor *out = made(n & 4 ? TORC_BF16 : TORC_F32, SHAPE(1003));
+        set_random(a, -3, 3, 1);
+        set_random(b, -3, 3, 2);
+        k->elementwise(EW_mul, out, 2, (const tensor *const[]){a, b}, 0, 0, false);
+        for (int64_t i = 0; i < 1003; i++) {
+            float product = (float)(value_at(a, i) * value_at(b, i));
+            CHECK(value_at(out, i) == (n & 4 ? bf16_to_f32(bf16_from_f32(product)) : product));
+        }
+    }
+}
+
+/* ---- the functions that vmath.h has of its own, over the whole range of floats ---- */
+
+/* In units of the last place of `expected`, at least of the smallest normal number. */
+static double ulps_off(double found, double expected)
+{
+    float size = fmaxf(fabsf((float)expected), 0x1p-126f);
+    if (isinf((float)expected) || isnan(expected))
+        return isnan(expected) ? !isnan(found) : found != (float)expected;
+    return fabs(found - expected) / (double)(nextafterf(size, INFINITY) - size);
+}
+
+static double worst_of(const kernels *k, elementwise_op op, double (*f)(double))
+{
+    enum { N = 1 << 17 };
+    tensor *x = made(TORC_F32, SHAPE(N)), *y = made(TORC_F32, SHAPE(N));
+    uint32_t *bits = tensor_data(x);
+    double worst = 0;
+    for (uint32_t i = 0; i < N; i++)
+        bits[i] = i * 32771; /* all exponents, both signs, infinities and NaNs */
+    k->elementwise(op, y, 1, (const tensor *const[]){x}, 0, 0, false);
+    for (int64_t i = 0; i < N; i++)
+        worst = fmax(worst, ulps_off(value_at(y, i), f(value_at(x, i))));
+    return worst;
+}
+
+TEST(a_few_units_of_the_last_place)
+{
+    EACH_LEVEL(k)
+    {
+        CHECK(worst_of(k, EW_exp, exp) < 1.5);
+        CHECK(worst_of(k, EW_tanh, tanh) < 3);
+    }
 }
 
 TEST(integers_compare)
@@ -210,7 +265,7 @@ static const double edges[] = {NAN,    INFINITY, -INFINITY, 0.0, -0.0, 1e-40,
 
 static void check_edge(const row *r, torc_dtype dtype, double found, double expected, int a, int b)
 {
-    if (dtype == TORC_F32)
+    if (dtype != TORC_F64)
         expected = (float)expected;
     bool same = isinf(expected) ? found == expected : test_near(found, expected, tolerance(dtype));
     test_check(same, __FILE__, __LINE__, "%s(%g, %g) of %s is %g, expected %g", r->name, edges[a],
@@ -220,9 +275,9 @@ static void check_edge(const row *r, torc_dtype dtype, double found, double expe
 TEST(edges_of_values)
 {
     EACH_LEVEL(k)
-    for (int n = 0; n < ARRAY_LENGTH(rows) * 2; n++) {
-        const row *r = &rows[n / 2];
-        torc_dtype dtype = n % 2 ? TORC_F64 : TORC_F32;
+    for (int n = 0; n < ARRAY_LENGTH(rows) * 3; n++) {
+        const row *r = &rows[n / 3];
+        torc_dtype dtype = float_dtypes[n % 3];
         if (r->kind != VALUE_X && r->kind != VALUE_AB)
             continue;
         tensor *a = made(dtype, SHAPE(EDGES, EDGES)), *b = made(dtype, SHAPE(EDGES, EDGES));
@@ -262,26 +317,31 @@ TEST(tests_and_comparisons_of_edges)
 /* ---- what must not matter ---- */
 
 /* The same element in another place, in a tensor of another size, on another number of threads. */
-TEST(place_and_threads_do_not_matter)
+static void check_places(const kernels *k, torc_dtype dtype, elementwise_op op)
 {
     enum { N = 200003 };
-    tensor *x = made(TORC_F32, SHAPE(N)), *one = made(TORC_F32, SHAPE(N)),
-           *two = made(TORC_F32, SHAPE(N));
+    tensor *x = made(dtype, SHAPE(N)), *one = made(dtype, SHAPE(N)), *two = made(dtype, SHAPE(N));
     set_random(x, -5, 5, 3);
+    omp_set_num_threads(1);
+    k->elementwise(op, one, 1, (const tensor *const[]){x}, 0, 0, false);
+    omp_set_num_threads(3);
+    k->elementwise(op, two, 1, (const tensor *const[]){x}, 0, 0, false);
+    CHECK(!memcmp(tensor_data(one), tensor_data(two), N * torc_dtype_size(dtype)));
+    for (int64_t start = 1; start < 70; start++) {
+        tensor *from = made_view(x, SHAPE(start), STRIDES(1), start);
+        tensor *to = made_view(two, SHAPE(start), STRIDES(1), 0);
+        k->elementwise(op, to, 1, (const tensor *const[]){from}, 0, 0, false);
+        for (int64_t i = 0; i < start; i++)
+            CHECK(value_at(to, i) == value_at(one, start + i));
+    }
+}
+
+TEST(place_and_threads_do_not_matter)
+{
     EACH_LEVEL(k)
-    {
-        omp_set_num_threads(1);
-        k->elementwise(EW_gelu, one, 1, (const tensor *const[]){x}, 0, 0, false);
-        omp_set_num_threads(3);
-        k->elementwise(EW_gelu, two, 1, (const tensor *const[]){x}, 0, 0, false);
-        CHECK(!memcmp(tensor_data(one), tensor_data(two), N * sizeof(float)));
-        for (int64_t start = 1; start < 40; start++) {
-            tensor *from = made_view(x, SHAPE(start), STRIDES(1), start);
-            tensor *to = made_view(two, SHAPE(start), STRIDES(1), 0);
-            k->elementwise(EW_gelu, to, 1, (const tensor *const[]){from}, 0, 0, false);
-            for (int64_t i = 0; i < start; i++)
-                CHECK(value_at(to, i) == value_at(one, start + i));
-        }
+    for (int d = 0; d < 3; d++) {
+        check_places(k, float_dtypes[d], EW_gelu);
+        check_places(k, float_dtypes[d], EW_gelu_tanh);
     }
 }
 

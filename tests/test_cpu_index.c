@@ -54,6 +54,31 @@ TEST(embedding_takes_rows)
     }
 }
 
+/* Rows of an f32 table in bf16, and their gradients back into f32: what is exact in f32 stays so.
+ */
+TEST(embedding_from_f32_to_bf16)
+{
+    static const int64_t widths[] = {1, 7, 15, 16, 17, 33, 1003};
+    EACH_LEVEL(k)
+    for (int w = 0; w < ARRAY_LENGTH(widths); w++) {
+        int64_t n = widths[w];
+        tensor *table = made(TORC_F32, SHAPE(13, n)), *index = indices(SHAPE(400), 13, 3);
+        tensor *out = made(TORC_BF16, SHAPE(400, n)), *sums = made(TORC_F32, SHAPE(13, n));
+        double *expected = base_alloc((size_t)(13 * n), sizeof *expected);
+        set_random(table, -1, 1, 4);
+        k->embedding(out, table, index);
+        k->embedding_grad((sink){sums, false}, out, index);
+        for (int64_t i = 0; i < 400 * n; i++) {
+            int64_t at = (int64_t)value_at(index, i / n) * n + i % n;
+            CHECK(value_at(out, i) == bf16_to_f32(bf16_from_f32((float)value_at(table, at))));
+            expected[at] += value_at(out, i);
+        }
+        for (int64_t i = 0; i < 13 * n; i++)
+            CHECK_NEAR(value_at(sums, i), expected[i], 1e-6);
+        free(expected);
+    }
+}
+
 TEST(embedding_grad_adds_rows)
 {
     EACH_LEVEL(k)

@@ -76,7 +76,7 @@ static void check_layer(const kernels *k, const layer *l, bool add, double toler
     double before = add ? 0.5 : 0, *dw = base_alloc((size_t)l->n, 8),
            *db = base_alloc((size_t)l->n, 8);
     set_all(l->dx, before), set_all(l->dw, before), set_all(l->db, before);
-    k->layer_norm(l->y, l->mean, l->rstd, l->x, l->w, l->b, EPS);
+    k->layer_norm(l->y, l->mean, l->rstd, NULL, l->x, NULL, l->w, l->b, EPS);
     k->layer_norm_grad((sink){l->dx, add}, (sink){l->dw, add}, (sink){l->db, add}, l->g, l->x, l->w,
                        l->mean, l->rstd);
     for (int64_t row = 0; row < l->rows; row++)
@@ -106,7 +106,7 @@ TEST(large_means_cost_no_digits)
     EACH_LEVEL(k)
     {
         layer l = random_layer(TORC_F32, 3, 4000, 500, true);
-        k->layer_norm(l.y, l.mean, l.rstd, l.x, l.w, l.b, EPS);
+        k->layer_norm(l.y, l.mean, l.rstd, NULL, l.x, NULL, l.w, l.b, EPS);
         for (int64_t row = 0; row < 3; row++) {
             double mean = 0, var = 0;
             for (int64_t i = 0; i < 4000; i++)
@@ -145,7 +145,7 @@ TEST(same_bits_on_any_number_of_threads)
             omp_set_num_threads(threads);
             layer *m = &l[threads - 1];
             *m = random_layer(TORC_F32, 500, 200, 0, true);
-            k->layer_norm(m->y, m->mean, m->rstd, m->x, m->w, m->b, EPS);
+            k->layer_norm(m->y, m->mean, m->rstd, NULL, m->x, NULL, m->w, m->b, EPS);
             k->layer_norm_grad((sink){m->dx, false}, (sink){m->dw, false}, (sink){m->db, false},
                                m->g, m->x, m->w, m->mean, m->rstd);
             CHECK(!memcmp(tensor_data(m->dw), tensor_data(l[0].dw), 200 * sizeof(float)));

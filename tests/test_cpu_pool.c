@@ -90,7 +90,7 @@ static void check_max(const kernels *k, const problem *p, bool add, double toler
     k->max_pool2d_grad((sink){p->dx, add}, p->g, p->at, p->z.how);
     for (int64_t i = 0; i < tensor_numel(p->y); i++) {
         int best = largest(p, cells(p, i, index, cell), index);
-        CHECK_NEAR(value_at(p->y, i), value_at(p->x, index[best]), 0);
+        CHECK_NEAR(value_at(p->y, i), value_at(p->x, index[best]), 0); /* bf16 too: a choice */
         CHECK_INT(value_at(p->at, i), cell[best]);
         dx[index[best]] += value_at(p->g, i);
     }
@@ -121,27 +121,48 @@ static void check_avg(const kernels *k, const problem *p, bool add, double toler
     free(dx);
 }
 
+/* bf16: sums in f32, rounded once to 8 bits, also where windows overlap. */
 TEST(pools_and_gradients)
 {
+    static const torc_dtype dtypes[] = {TORC_F32, TORC_F64, TORC_BF16};
+    static const double tolerance[] = {4e-6, 1e-13, 0x1p-8};
     EACH_LEVEL(k)
-    for (int way = 0; way < 16; way++)
+    for (int way = 0; way < 24; way++)
         for (int i = 0; i < ARRAY_LENGTH(cases); i++) {
-            torc_dtype dtype = way & 8 ? TORC_F64 : TORC_F32;
-            double tolerance = way & 8 ? 1e-13 : 4e-6;
-            problem p = problem_of(dtype, cases[i], way & 1, way & 2);
-            check_max(k, &p, way & 4, tolerance);
-            check_avg(k, &p, way & 4, tolerance);
+            problem p = problem_of(dtypes[way / 8], cases[i], way & 1, way & 2);
+            check_max(k, &p, way & 4, tolerance[way / 8]);
+            check_avg(k, &p, way & 4, tolerance[way / 8]);
         }
+}
+
+TEST(same_bits_on_any_number_of_threads)
+{
+    for (int way = 0; way < 6; way++) {
+        torc_dtype dtype = way % 3 == 0 ? TORC_F32 : way % 3 == 1 ? TORC_F64 : TORC_BF16;
+        sizes z = {4, 65, 40, 40, {3, way < 3 ? 1 : 2, 1, 1, 1}};
+        problem one = problem_of(dtype, z, true, true), two = problem_of(dtype, z, true, true);
+        size_t bytes = (size_t)tensor_numel(one.dx) * torc_dtype_size(dtype);
+        EACH_LEVEL(k)
+        {
+            omp_set_num_threads(1);
+            k->avg_pool2d_grad((sink){one.dx, false}, one.g, z.how);
+            omp_set_num_threads(2);
+            k->avg_pool2d_grad((sink){two.dx, false}, two.g, z.how);
+            CHECK(!memcmp(tensor_data(one.dx), tensor_data(two.dx), bytes));
+        }
+    }
 }
 
 TEST(nan_wins_and_padding_never_does)
 {
     EACH_LEVEL(k)
-    for (int last = 0; last < 2; last++) {
-        problem p = problem_of(TORC_F32, (sizes){1, 20, 4, 4, {3, 2, 1, 1, 1}}, last, last);
+    for (int way = 0; way < 4; way++) {
+        torc_dtype dtype = way & 2 ? TORC_BF16 : TORC_F32;
+        bool last = way & 1;
+        problem p = problem_of(dtype, (sizes){1, 20, 4, 4, {3, 2, 1, 1, 1}}, last, last);
         for (int64_t i = 0; i < tensor_numel(p.x); i++)
             set_value(p.x, i, i % 16 == 5 ? NAN : i % 16 == 6 ? INFINITY : -INFINITY);
-        check_max(k, &p, false, 1e-6);
+        check_max(k, &p, false, dtype == TORC_F32 ? 1e-6 : 0x1p-8);
     }
 }
 

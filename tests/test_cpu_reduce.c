@@ -55,7 +55,7 @@ static void check_reduce(const kernels *k, reduce_op op, const tensor *x, int ma
     for (int64_t i = 0; i < n; i++)
         set_value(out, i, add ? 3 : NAN);
     k->reduce(op, out, x, scale, add);
-    double tolerance = x->dtype == TORC_BF16 ? 0.01 : x->dtype == TORC_F32 ? 1e-6 : 1e-13;
+    double tolerance = x->dtype == TORC_BF16 ? 0x1p-8 : x->dtype == TORC_F32 ? 1e-6 : 1e-13;
     for (int64_t i = 0; i < n; i++)
         wrong +=
             !test_near(value_at(out, i), scale * (double)expected[i] + (add ? 3 : 0), tolerance);
@@ -211,4 +211,25 @@ TEST(argmax_takes_the_first)
         k->argmax(out, x, 1);
         CHECK_INT(value_at(out, 0), 0);
     }
+}
+
+/* The result may be f32 where x is bf16: then nothing is rounded to 8 bits. */
+TEST(bf16_into_f32)
+{
+    static const int64_t sizes[] = {1, 7, 15, 16, 17, 33, 1003};
+    EACH_LEVEL(k)
+    for (int s = 0; s < ARRAY_LENGTH(sizes); s++)
+        for (int dim = 0; dim < 2; dim++) {
+            int64_t n = sizes[s], left = dim ? 211 : n;
+            tensor *x = made(TORC_BF16, SHAPE(211, n));
+            tensor *out = dim ? made(TORC_F32, SHAPE(211, 1)) : made(TORC_F32, SHAPE(1, n));
+            double *sums = base_alloc((size_t)left, sizeof *sums);
+            set_random(x, -1, 1, 7);
+            k->reduce(REDUCE_SUM, out, x, 0.5, false);
+            for (int64_t i = 0; i < 211 * n; i++)
+                sums[dim ? i / n : i % n] += value_at(x, i) * 0.5;
+            for (int64_t i = 0; i < left; i++)
+                CHECK_NEAR(value_at(out, i), sums[i], 1e-6);
+            free(sums);
+        }
 }

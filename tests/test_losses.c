@@ -3,6 +3,7 @@
 #include "tests/harness.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static torc_tensor *targets(torc_shape shape, const int64_t *values)
 {
@@ -133,4 +134,70 @@ TEST_DIES(a_label_outside_the_classes, 1, "target 4 at position 1 is outside the
 TEST_DIES(a_target_of_another_shape, 1, "expected a target of the shape [3, 4], found [3]")
 {
     torc_mse_loss(logits(), torc_zeros(TORC_SHAPE(3)));
+}
+
+/* ---- bf16 ---- */
+
+/* The values are the same on a processor without bf16 instructions. */
+__attribute__((constructor)) static void on_any_processor(void)
+{
+    setenv("TORC_BF16", "emulate", 1);
+}
+
+/* Numbers that bf16 holds exactly, so that only results are rounded. */
+static torc_tensor *eighths(torc_shape shape, torc_dtype dtype)
+{
+    torc_tensor *t = torc_zeros(shape, .dtype = dtype);
+    float v[24];
+    for (int i = 0; i < 24; i++)
+        v[i] = (float)(i * 7 % 24 - 12) / 8;
+    torc_write(t, TORC_F32, v, 24);
+    torc_set_requires_grad(t, true);
+    return t;
+}
+
+/* The loss of bf16 logits is the f32 one to the bit, and the gradient that one rounded. */
+TEST(cross_entropy_of_bf16)
+{
+    int64_t classes[] = {0, 3, 7};
+    torc_tensor *target = torc_zeros(TORC_SHAPE(3), .dtype = TORC_I64);
+    torc_write(target, TORC_I64, classes, 3);
+    torc_tensor *x = eighths(TORC_SHAPE(3, 8), TORC_F32);
+    torc_tensor *low = eighths(TORC_SHAPE(3, 8), TORC_BF16);
+    torc_tensor *loss = torc_cross_entropy(x, target);
+    torc_tensor *low_loss = torc_cross_entropy(low, target);
+    CHECK_INT(torc_dtype_of(low_loss), TORC_F32);
+    CHECK_NEAR(torc_item(low_loss), torc_item(loss), 0);
+    torc_backward(torc_add(loss, low_loss));
+    CHECK_INT(torc_dtype_of(torc_grad(low)), TORC_BF16);
+    float d[24], low_d[24];
+    torc_read(torc_grad(x), TORC_F32, d, 24);
+    torc_read(torc_grad(low), TORC_F32, low_d, 24);
+    for (int i = 0; i < 24; i++)
+        CHECK(fabsf(low_d[i] - d[i]) <= 0x1p-8f * fabsf(d[i]));
+}
+
+/* A bf16 prediction and an f32 target: as if the prediction had been f32. */
+TEST(two_dtypes_meet_in_autocast)
+{
+    torc_tensor *x = eighths(TORC_SHAPE(24), TORC_F32), *low = eighths(TORC_SHAPE(24), TORC_BF16);
+    torc_tensor *target = torc_full(TORC_SHAPE(24), 0.3);
+    torc_autocast(TORC_BF16)
+    {
+        torc_tensor *l1 = torc_l1_loss(low, target), *bce = torc_bce_with_logits(low, target);
+        torc_tensor *mse = torc_mse_loss(low, target);
+        CHECK_INT(torc_dtype_of(mse), TORC_F32);
+        CHECK_NEAR(torc_item(mse), torc_item(torc_mse_loss(x, target)), 0);
+        CHECK_NEAR(torc_item(l1), torc_item(torc_l1_loss(x, target)), 0);
+        CHECK_NEAR(torc_item(bce), torc_item(torc_bce_with_logits(x, target)), 0);
+        torc_backward(mse);
+    }
+    CHECK_INT(torc_dtype_of(torc_grad(low)), TORC_BF16);
+    CHECK_NEAR(torc_item(torc_sum(torc_to(torc_grad(low), TORC_F64))),
+               2.0 / 24 * (-0.5 / 8 * 24 - 0.3 * 24), 0x1p-8);
+}
+
+TEST_DIES(two_dtypes_do_not_meet_outside, 1, "torc_mse_loss: dtypes differ")
+{
+    torc_mse_loss(eighths(TORC_SHAPE(24), TORC_BF16), torc_ones(TORC_SHAPE(24)));
 }

@@ -3,6 +3,7 @@
 #include "tests/harness.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static torc_tensor *counting(int64_t rows, int64_t columns)
 {
@@ -116,4 +117,33 @@ TEST_DIES(max_of_nothing, 1, "expected at least one element to choose from, foun
 TEST_DIES(a_dimension_named_twice, 1, "dimension 1 is named twice")
 {
     torc_sum(torc_zeros(TORC_SHAPE(2, 2)), .dims = TORC_DIMS(1, -1));
+}
+
+/* ---- bf16 ---- */
+
+/* The values are the same on a processor without bf16 instructions. */
+__attribute__((constructor)) static void on_any_processor(void)
+{
+    setenv("TORC_BF16", "emulate", 1);
+}
+
+/* In autocast sums are f32, and their gradients come back as bf16; outside all stays bf16. */
+TEST(sums_of_bf16)
+{
+    torc_tensor *x = torc_ones(TORC_SHAPE(7, 43), .dtype = TORC_BF16);
+    torc_set_requires_grad(x, true);
+    CHECK_INT(torc_dtype_of(torc_sum(x)), TORC_BF16);
+    CHECK_NEAR(torc_item(torc_sum(x)), 300, 0); /* 301 takes 9 bits */
+    torc_autocast(TORC_BF16)
+    {
+        torc_tensor *sum = torc_sum(x), *mean = torc_mean(x, .dims = TORC_DIMS(0));
+        CHECK_INT(torc_dtype_of(sum), TORC_F32);
+        CHECK_INT(torc_dtype_of(mean), TORC_F32);
+        CHECK_INT(torc_dtype_of(torc_var(x)), TORC_F32);
+        CHECK_INT(torc_dtype_of(torc_max(x)), TORC_BF16);
+        CHECK_NEAR(torc_item(sum), 301, 0);
+        torc_backward(sum);
+    }
+    CHECK_INT(torc_dtype_of(torc_grad(x)), TORC_BF16);
+    CHECK_NEAR(torc_item(torc_max(torc_grad(x))), 1, 0);
 }

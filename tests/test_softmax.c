@@ -4,6 +4,7 @@
 #include "tests/harness.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 TEST(rows_sum_to_one_however_large)
 {
@@ -44,4 +45,32 @@ TEST(gradients_match_differences)
             check_gradients("softmax", g_softmax, &dim, 1, &shapes[i], -2, 2);
             check_gradients("log_softmax", g_log_softmax, &dim, 1, &shapes[i], -2, 2);
         }
+}
+
+/* ---- bf16 ---- */
+
+/* The values are the same on a processor without bf16 instructions. */
+__attribute__((constructor)) static void on_any_processor(void)
+{
+    setenv("TORC_BF16", "emulate", 1);
+}
+
+/* Computed in f32 either way; in autocast the result stays that. */
+TEST(of_bf16)
+{
+    torc_tensor *x = torc_to(torc_randn(TORC_SHAPE(5, 33)), TORC_BF16);
+    torc_set_requires_grad(x, true);
+    CHECK_INT(torc_dtype_of(torc_softmax(x, -1)), TORC_BF16);
+    CHECK_INT(torc_dtype_of(torc_logsumexp(x)), TORC_BF16);
+    torc_tensor *exact = torc_softmax(torc_to(x, TORC_F32), -1);
+    torc_autocast(TORC_BF16)
+    {
+        torc_tensor *y = torc_softmax(x, -1);
+        CHECK_INT(torc_dtype_of(y), TORC_F32);
+        CHECK_INT(torc_dtype_of(torc_log_softmax(x, 0)), TORC_F32);
+        CHECK_INT(torc_dtype_of(torc_logsumexp(x)), TORC_F32);
+        CHECK(torc_item(torc_max(torc_abs(torc_sub(y, exact)))) == 0);
+        torc_backward(torc_sum(torc_mul(y, y)));
+    }
+    CHECK_INT(torc_dtype_of(torc_grad(x)), TORC_BF16);
 }

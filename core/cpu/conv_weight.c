@@ -18,7 +18,6 @@
  */
 #include "core/cpu/conv.h"
 #include "core/cpu/cpu.h"
-#include "core/cpu/onednn.h"
 #include "core/cpu/parallel.h"
 
 #include <string.h>
@@ -222,6 +221,35 @@ static void grad_weight_f64(sink dw, sink dbias, const tensor *g, const tensor *
     cpu_kernels()->reduce(REDUCE_SUM, &wide, g, 1, dbias.add);
 }
 
+/* dbias (+)= the sum of g over all places; g channels last. */
+static void sum_bias(sink dbias, const tensor *g, void *data)
+{
+    storage store = {.data = data};
+    tensor rows = {.ndim = 2,
+                   .dtype = g->dtype,
+                   .shape = {g->shape[0] * g->shape[2] * g->shape[3], g->shape[1]},
+                   .stride = {g->shape[1], 1},
+                   .store = &store};
+    cpu_kernels()->activation_grad(NULL, dbias, EW_NONE, NULL, NULL, &rows);
+}
+
+/* By the primitive; where there is none, in f32. */
+static void grad_weight_low(sink dw, sink dbias, const tensor *g, const tensor *x, window how)
+{
+    bool some = tensor_numel(g) > 0 && tensor_numel(x) > 0;
+    if (some && (!dw.t || conv_grad_weight_low(dw, g, x, how))) {
+        if (dbias.t)
+            sum_bias(dbias, g, conv_channels_last(g, SCRATCH_INPUT));
+        return;
+    }
+    storage stores[2];
+    tensor wide_g = conv_image_like(g, TORC_F32, &stores[0], SCRATCH_INPUT);
+    tensor wide_x = conv_image_like(x, TORC_F32, &stores[1], SCRATCH_OTHER);
+    cpu_kernels()->copy(&wide_g, g);
+    cpu_kernels()->copy(&wide_x, x);
+    cpu_conv2d_grad_weight(dw, dbias, &wide_g, &wide_x, how);
+}
+
 void cpu_conv2d_grad_weight(sink dw, sink dbias, const tensor *g, const tensor *x, window how)
 {
     if (g->dtype == TORC_F64) {
@@ -230,6 +258,10 @@ void cpu_conv2d_grad_weight(sink dw, sink dbias, const tensor *g, const tensor *
     }
     if (g->shape[1] == 0)
         return;
+    if (g->dtype == TORC_BF16) {
+        grad_weight_low(dw, dbias, g, x, how);
+        return;
+    }
     sums s = sums_of(g, x, how);
     s.g = conv_channels_last(g, SCRATCH_INPUT);
     s.x = conv_channels_last(x, SCRATCH_OTHER);

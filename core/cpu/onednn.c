@@ -157,6 +157,7 @@ onednn_plan *onednn_keep(const onednn_key *key, dnnl_primitive_desc_t primitive,
     onednn_plan *p = &plans[place];
     *p = (onednn_plan){.key = *key, .description = primitive, .used = ++calls};
     onednn_check(dnnl_primitive_create(&p->primitive, primitive), "write the code of a primitive");
+    stream(); /* made before threads run the plan */
     for (int i = 0; i < n; i++)
         add_argument(p, arguments[i]);
     p->scratch_bytes = dnnl_memory_desc_get_size(onednn_layout(p, DNNL_ARG_SCRATCHPAD));
@@ -176,6 +177,28 @@ void onednn_run(onednn_plan *p, void *const *pointers)
     }
     onednn_check(dnnl_primitive_execute(p->primitive, stream(), p->arguments, p->argument),
                  "run a primitive");
+}
+
+size_t onednn_room(const onednn_plan *p)
+{
+    return (p->scratch_bytes + 63) / 64 * 64; /* a cache line's: threads lay theirs side by side */
+}
+
+/* Memory objects of its own, since those of the plan hold one call's pointers: 0.3 us. */
+void onednn_run_apart(const onednn_plan *p, void *const *pointers, void *room)
+{
+    dnnl_exec_arg_t argument[ONEDNN_ARGUMENTS + 1];
+    for (int i = 0; i < p->arguments; i++) {
+        int number = argument[i].arg = p->argument[i].arg;
+        void *pointer = number == DNNL_ARG_SCRATCHPAD ? room : pointers[i];
+        onednn_check(dnnl_memory_create(&argument[i].memory, onednn_layout(p, number),
+                                        onednn_engine(), pointer),
+                     "take an argument");
+    }
+    onednn_check(dnnl_primitive_execute(p->primitive, stream(), p->arguments, argument),
+                 "run a primitive");
+    for (int i = 0; i < p->arguments; i++)
+        dnnl_memory_destroy(argument[i].memory);
 }
 
 const dnnl_memory_desc_t *onednn_layout(const onednn_plan *p, int argument)

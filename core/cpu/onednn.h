@@ -12,8 +12,8 @@
  *
  * oneDNN runs on the one OpenMP team: on one thread when called from inside a parallel region, else
  * on as many as omp_get_max_threads() says. A plan is made for a number of threads, so that is part
- * of the key. Only onednn.c, matmul.c, conv.c and
- * conv_weight.c call oneDNN.
+ * of the key. Only onednn.c, matmul.c, conv*.c call
+ * oneDNN.
  */
 #ifndef TORC_CPU_ONEDNN_H
 #define TORC_CPU_ONEDNN_H
@@ -38,7 +38,9 @@ typedef enum onednn_kind {
     ONEDNN_CONV,
     ONEDNN_CONV_WEIGHTS, /* from the parameter's layout to that of the one before */
     ONEDNN_CONV_GRAD_INPUT,
-    ONEDNN_CONV_GRAD_INPUT_WEIGHTS
+    ONEDNN_CONV_GRAD_INPUT_WEIGHTS,
+    ONEDNN_CONV_GRAD_WEIGHT,
+    ONEDNN_CONV_GRAD_WEIGHT_RESULT /* from the layout of the one before to the parameter's */
 } onednn_kind;
 
 typedef struct onednn_plan onednn_plan;
@@ -57,6 +59,10 @@ onednn_plan *onednn_find(const onednn_key *key);
 onednn_plan *onednn_keep(const onednn_key *key, dnnl_primitive_desc_t primitive, int n,
                          const int *arguments);
 void onednn_run(onednn_plan *plan, void *const *pointers);
+/* The same on the calling thread alone, for the threads of a region to run a plan at once: a plan
+ * made for one thread, `room` onednn_room() bytes of the thread's own. */
+void onednn_run_apart(const onednn_plan *plan, void *const *pointers, void *room);
+size_t onednn_room(const onednn_plan *plan);
 /* The layout that a plan's primitive has for an argument, DNNL_ARG_... */
 const dnnl_memory_desc_t *onednn_layout(const onednn_plan *plan, int argument);
 

@@ -10,16 +10,32 @@
  *
  *     x [B, T, 3 D]   | q: D | k: D | v: D |      three strided views [B, H, T, D / H], no copies
  */
+#include "core/ops/autocast.h"
 #include "core/ops/ops.h"
 
 #include <math.h>
 
 typedef struct attention_saved {
-    tensor *lse; /* [B, H, T] */
+    tensor *in[3]; /* q, k and v, or all in the first, in the dtype that they were read in */
+    tensor *lse;   /* [B, H, T] */
     double scale;
     bool causal;
     int heads; /* of a packed projection */
 } attention_saved;
+
+/* bf16 in torc_autocast(). Kernels widen what they read and multiply in f32 either way, so that
+ * torc_set_matmul_precision() has nothing to win here, and changes nothing. */
+static torc_dtype dtype_of(const tensor *t)
+{
+    return autocast_product(t->dtype).result;
+}
+
+/* The tape's low copy of an input has done its work. A master's stays for the next forward. */
+static void let_go(tensor *read, const tensor *given)
+{
+    if (read != given && read->owner == OWNER_TAPE)
+        tensor_empty(read);
+}
 
 /* ---- q, k and v apart ---- */
 
@@ -27,16 +43,18 @@ static void attention_backward(node *n, tensor *grad)
 {
     const attention_saved *s = n->saved;
     sink dq = tape_sink(n, 0), dk = tape_sink(n, 1), dv = tape_sink(n, 2);
-    kernels_here()->attention_grad(dq, dk, dv, grad, n->out, s->lse, n->in[0], n->in[1], n->in[2],
+    kernels_here()->attention_grad(dq, dk, dv, grad, n->out, s->lse, s->in[0], s->in[1], s->in[2],
                                    s->scale, s->causal);
+    for (int i = 0; i < 3; i++)
+        let_go(s->in[i], n->in[i]);
 }
 
-/* Stride 1 in the last dimension, in the dtype computed in. */
-static tensor *operand(const call *c, torc_tensor *handle, torc_dtype dtype)
+/* Stride 1 in the last dimension. */
+static tensor *operand(const call *c, torc_tensor *handle)
 {
-    tensor *t = tensor_of(c, torc_to(c->at, handle, dtype));
+    tensor *t = tensor_of(c, handle);
     if (t->stride[t->ndim - 1] != 1 && t->shape[t->ndim - 1] > 1)
-        t = tensor_of(c, torc_contiguous(c->at, tensor_handle(t)));
+        t = tensor_of(c, torc_contiguous(c->at, handle));
     return t;
 }
 
@@ -56,8 +74,10 @@ static void check_operands(const call *c, const tensor *q, const tensor *k, cons
     if (!fits)
         call_die(c, "expected q [B, H, T, D] and k, v [B, H, S, D], found %s, %s, %s",
                  tensor_shape_text(q), tensor_shape_text(k), tensor_shape_text(v));
-    op_same_dtype(c, q, k);
-    op_same_dtype(c, q, v);
+    if (!autocast_mixes(q, k))
+        op_same_dtype(c, q, k);
+    if (!autocast_mixes(q, v))
+        op_same_dtype(c, q, v);
 }
 
 torc_tensor *torc_scaled_dot_product_attention(torc_site at, torc_tensor *hq, torc_tensor *hk,
@@ -66,19 +86,23 @@ torc_tensor *torc_scaled_dot_product_attention(torc_site at, torc_tensor *hq, to
     const call c = {at, __func__};
     tensor *q = op_float(&c, hq), *k = op_float(&c, hk), *v = op_float(&c, hv);
     check_operands(&c, q, k, v);
-    torc_dtype dtype = q->dtype, compute = op_compute_dtype(dtype);
-    q = operand(&c, hq, compute);
-    k = hk == hq ? apart(&c, q) : operand(&c, hk, compute);
-    v = hv == hq || hv == hk ? apart(&c, hv == hq ? q : k) : operand(&c, hv, compute);
-    double scale = o.scale != 0 ? o.scale : 1 / sqrt((double)max_i64(q->shape[3], 1));
-    tensor *y = tensor_create(&c, compute, 4, q->shape, OWNER_TAPE);
-    tensor *lse = tensor_create(&c, compute, 3, q->shape, OWNER_TAPE);
-    kernels_here()->attention(y, lse, q, k, v, scale, o.causal);
-    attention_saved *saved =
-        tape_record(&c, attention_backward, y, 3, (tensor *[]){q, k, v}, sizeof *saved);
+    q = operand(&c, hq);
+    k = hk == hq ? apart(&c, q) : operand(&c, hk);
+    v = hv == hq || hv == hk ? apart(&c, hv == hq ? q : k) : operand(&c, hv);
+    tensor *const given[] = {q, k, v};
+    torc_dtype dtype = dtype_of(q);
+    attention_saved s = {.causal = o.causal};
+    s.scale = o.scale != 0 ? o.scale : 1 / sqrt((double)max_i64(q->shape[3], 1));
+    for (int i = 0; i < 3; i++)
+        s.in[i] = autocast_operand(&c, given[i], dtype);
+    tensor *y = tensor_create(&c, dtype, 4, q->shape, OWNER_TAPE);
+    s.lse = tensor_create(&c, op_compute_dtype(dtype), 3, q->shape, OWNER_TAPE);
+    kernels_here()->attention(y, s.lse, s.in[0], s.in[1], s.in[2], s.scale, s.causal);
+    attention_saved *saved = tape_record(&c, attention_backward, y, 3, given, sizeof s);
     if (saved)
-        *saved = (attention_saved){lse, scale, o.causal, 0};
-    return torc_to(at, tensor_handle(y), dtype);
+        *saved = s;
+    tape_unread(y, s.in[0] != q && s.in[1] != k && s.in[2] != v, false);
+    return tensor_handle(y);
 }
 
 /* ---- packed ---- */
@@ -100,7 +124,7 @@ static void qkv_backward(node *n, tensor *grad)
     tensor *g = heads_of(c, grad, 1, 0, s->heads), *y = heads_of(c, n->out, 1, 0, s->heads);
     tensor *in[3], *d[3];
     for (int i = 0; i < 3; i++) {
-        in[i] = heads_of(c, n->in[0], 3, i, s->heads);
+        in[i] = heads_of(c, s->in[0], 3, i, s->heads);
         d[i] = heads_of(c, dx.t, 3, i, s->heads);
     }
     kernels_here()->attention_grad((sink){d[0], dx.add}, (sink){d[1], dx.add}, (sink){d[2], dx.add},
@@ -111,30 +135,34 @@ static void qkv_backward(node *n, tensor *grad)
     }
     tensor_drop(g);
     tensor_drop(y);
+    let_go(s->in[0], n->in[0]);
 }
 
 torc_tensor *op_qkv_attention(torc_site at, torc_tensor *handle, int heads, bool causal)
 {
     const call c = {at, "torc_causal_self_attention"};
-    torc_dtype dtype = op_float(&c, handle)->dtype, compute = op_compute_dtype(dtype);
-    tensor *x = tensor_of(&c, torc_contiguous(at, torc_to(at, handle, compute)));
+    tensor *x = op_float(&c, torc_contiguous(at, handle));
     if (x->ndim != 3 || x->shape[2] % (3 * heads))
         call_die(&c, "expected [B, T, 3 D] with D divisible by %d heads, found %s", heads,
                  tensor_shape_text(x));
     int64_t shape[] = {x->shape[0], x->shape[1], x->shape[2] / 3};
     int64_t lse_shape[] = {shape[0], heads, shape[1]};
-    double scale = 1 / sqrt((double)max_i64(shape[2] / heads, 1));
-    tensor *y = tensor_create(&c, compute, 3, shape, OWNER_TAPE);
-    tensor *lse = tensor_create(&c, compute, 3, lse_shape, OWNER_TAPE);
+    torc_dtype dtype = dtype_of(x);
+    attention_saved s = {.causal = causal, .heads = heads};
+    s.scale = 1 / sqrt((double)max_i64(shape[2] / heads, 1));
+    s.in[0] = autocast_operand(&c, x, dtype);
+    tensor *y = tensor_create(&c, dtype, 3, shape, OWNER_TAPE);
+    s.lse = tensor_create(&c, op_compute_dtype(dtype), 3, lse_shape, OWNER_TAPE);
     tensor *out = heads_of(&c, y, 1, 0, heads), *in[3];
     for (int i = 0; i < 3; i++)
-        in[i] = heads_of(&c, x, 3, i, heads);
-    kernels_here()->attention(out, lse, in[0], in[1], in[2], scale, causal);
+        in[i] = heads_of(&c, s.in[0], 3, i, heads);
+    kernels_here()->attention(out, s.lse, in[0], in[1], in[2], s.scale, causal);
     for (int i = 0; i < 3; i++)
         tensor_drop(in[i]);
     tensor_drop(out);
-    attention_saved *saved = tape_record(&c, qkv_backward, y, 1, &x, sizeof *saved);
+    attention_saved *saved = tape_record(&c, qkv_backward, y, 1, &x, sizeof s);
     if (saved)
-        *saved = (attention_saved){lse, scale, causal, heads};
-    return torc_to(at, tensor_handle(y), dtype);
+        *saved = s;
+    tape_unread(y, s.in[0] != x, false);
+    return tensor_handle(y);
 }

@@ -8,9 +8,8 @@
  * of its group. Results are stored as NHWC behind the shape [N, C, H, W]: the elementwise ops and
  * poolings after it keep that order, and the user sees no difference.
  */
+#include "core/ops/autocast.h"
 #include "core/ops/ops.h"
-
-#include <string.h>
 
 /* ---- images: shared with pool.c ---- */
 
@@ -45,19 +44,64 @@ int64_t op_windows(const call *c, int64_t size, window how)
 
 /* ---- convolution ---- */
 
+typedef struct convolution {
+    window how;
+    elementwise_op act;
+    tensor *x, *w; /* as they were multiplied: the inputs, or low copies of them */
+    tensor *pre;   /* what act was applied to, if its gradient depends on that */
+} convolution;
+
+/* A channels-last image as the matrix [places, channels]. */
+static tensor as_rows(const tensor *image)
+{
+    tensor rows = *image;
+    rows.ndim = 2;
+    rows.shape[0] = image->shape[0] * image->shape[2] * image->shape[3];
+    rows.shape[1] = rows.stride[0] = image->shape[1];
+    rows.stride[1] = 1;
+    return rows;
+}
+
+/* The gradient of what act was applied to, and on the way the bias's. Released with tensor_drop().
+ */
+static tensor *through_activation(node *n, const convolution *s, tensor *grad, sink db)
+{
+    const call *c = &n->made;
+    tensor *g = tensor_create_like(c, n->out, grad->dtype, OWNER_HOUSE); /* in the order of y */
+    tensor *d = tensor_create_like(c, n->out, grad->dtype, OWNER_HOUSE);
+    kernels_here()->copy(g, grad);
+    tensor d_rows = as_rows(d), g_rows = as_rows(g), y_rows = as_rows(n->out), pre_rows;
+    if (s->pre)
+        pre_rows = as_rows(s->pre);
+    kernels_here()->activation_grad(&d_rows, db, s->act, s->pre ? &pre_rows : NULL, &y_rows,
+                                    &g_rows);
+    tensor_drop(g);
+    return d;
+}
+
 static void conv2d_backward(node *n, tensor *grad)
 {
     const call *c = &n->made;
-    window how = *(const window *)n->saved;
+    const convolution *s = n->saved;
+    sink db = n->inputs == 3 ? tape_sink(n, 2) : (sink){NULL, false};
+    tensor *through = s->act == EW_NONE ? tensor_share(grad) : through_activation(n, s, grad, db);
+    if (s->act != EW_NONE)
+        db.t = NULL; /* done */
+    tensor *g = tensor_cast(c, through, s->x->dtype);
+    tensor_drop(through);
     sink dx = tape_sink(n, 0); /* not wanted for the first layer: its input has no gradient */
     if (dx.t)
-        kernels_here()->conv2d_grad_input(dx, grad, n->in[1], how);
-    sink dw = tape_sink(n, 1), db = n->inputs == 3 ? tape_sink(n, 2) : (sink){NULL, false};
+        kernels_here()->conv2d_grad_input(dx, g, s->w, s->how);
+    sink dw = tape_sink(n, 1);
     if (dw.t || db.t) {
-        tensor *x = op_image(c, n->in[0]);
-        kernels_here()->conv2d_grad_weight(dw, db, grad, x, how);
+        tensor *x = op_image(c, s->x);
+        kernels_here()->conv2d_grad_weight(dw, db, g, x, s->how);
         tensor_drop(x);
     }
+    tensor_drop(g);
+    if (s->pre)
+        tensor_empty(s->pre);
+    autocast_drop(s->x, n->in[0]);
 }
 
 static window window_of(const call *c, int kernel, const torc_conv2d_options *o)
@@ -89,37 +133,56 @@ static void check_conv(const call *c, const tensor *x, const tensor *w, const te
                  tensor_shape_text(bias));
 }
 
-static torc_tensor *conv2d(const call *c, tensor *x, tensor *w, tensor *bias, window how)
+static torc_tensor *conv2d(const call *c, tensor *x, tensor *w, tensor *bias, window how,
+                           elementwise_op act)
 {
+    product_types types = autocast_product(x->dtype);
+    convolution v = {how, act, autocast_operand(c, x, types.operand),
+                     autocast_operand(c, w, types.operand), NULL};
     int64_t shape[] = {x->shape[0], w->shape[0], op_windows(c, x->shape[2], how),
                        op_windows(c, x->shape[3], how)};
-    tensor *y = op_channels_last(c, shape, x->dtype), *image = op_image(c, x);
-    kernels_here()->conv2d(y, image, w, bias, how);
+    tensor *y = op_channels_last(c, shape, types.result), *image = op_image(c, v.x);
+    bool keeps_pre = act != EW_NONE && !op_gradient_reads_result(act) && tape_recording();
+    if (keeps_pre)
+        v.pre = op_channels_last(c, shape, types.result);
+    kernels_here()->conv2d(y, v.pre, image, v.w, bias, how, act);
     tensor_drop(image);
-    window *saved =
-        tape_record(c, conv2d_backward, y, bias ? 3 : 2, (tensor *[]){x, w, bias}, sizeof how);
+    convolution *saved =
+        tape_record(c, conv2d_backward, y, bias ? 3 : 2, (tensor *[]){x, w, bias}, sizeof v);
     if (saved)
-        *saved = how;
-    tape_unread(y, false, true);
+        *saved = v;
+    tape_unread(y, v.x != x && v.w != w, act == EW_NONE || keeps_pre);
     return tensor_handle(y);
 }
 
-torc_tensor *torc_conv2d_op(torc_site at, torc_tensor *hx, torc_tensor *hw, torc_tensor *hbias,
+/* Kernels know f32 weights beside bf16 images; a weight that is bf16 itself loses nothing. */
+static tensor *wide_if_low(const call *c, tensor *t)
+{
+    return t->dtype == TORC_BF16 ? tensor_of(c, torc_to(c->at, tensor_handle(t), TORC_F32)) : t;
+}
+
+static torc_tensor *convolve(const call *c, torc_tensor *hx, torc_tensor *hw, torc_tensor *hbias,
+                             torc_conv2d_options o, elementwise_op act)
+{
+    tensor *x = op_float(c, hx), *w = op_float(c, torc_contiguous(c->at, hw));
+    tensor *bias = hbias ? op_float(c, torc_contiguous(c->at, hbias)) : NULL;
+    if (!autocast_mixes(x, w))
+        op_same_dtype(c, x, w);
+    if (bias && !autocast_mixes(x, bias))
+        op_same_dtype(c, x, bias);
+    window how = window_of(c, w->ndim == 4 ? (int)w->shape[2] : 0, &o);
+    check_conv(c, x, w, bias, how.groups);
+    return conv2d(c, x, wide_if_low(c, w), bias ? wide_if_low(c, bias) : NULL, how, act);
+}
+
+torc_tensor *torc_conv2d_op(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *bias,
                             torc_conv2d_options o)
 {
-    const call c = {at, __func__};
-    tensor *x = op_float(&c, hx), *w = op_float(&c, torc_contiguous(at, hw));
-    tensor *bias = hbias ? op_float(&c, hbias) : NULL;
-    op_same_dtype(&c, x, w);
-    if (bias)
-        op_same_dtype(&c, x, bias);
-    window how = window_of(&c, w->ndim == 4 ? (int)w->shape[2] : 0, &o);
-    check_conv(&c, x, w, bias, how.groups);
-    torc_dtype dtype = x->dtype, compute = op_compute_dtype(dtype);
-    if (dtype == compute)
-        return conv2d(&c, x, w, bias, how);
-    x = tensor_of(&c, torc_to(at, hx, compute));
-    w = tensor_of(&c, torc_to(at, tensor_handle(w), compute));
-    bias = bias ? tensor_of(&c, torc_to(at, hbias, compute)) : NULL;
-    return torc_to(at, conv2d(&c, x, w, bias, how), dtype);
+    return convolve(&(call){at, __func__}, x, w, bias, o, EW_NONE);
+}
+
+torc_tensor *op_conv2d_act(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *bias,
+                           torc_conv2d_options o, elementwise_op act)
+{
+    return convolve(&(call){at, "torc_conv2d_op"}, x, w, bias, o, act);
 }

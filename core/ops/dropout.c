@@ -21,12 +21,12 @@ static void dropout_backward(node *n, tensor *grad)
 torc_tensor *torc_dropout_op(torc_site at, torc_tensor *handle, double p, bool training)
 {
     const call c = {at, __func__};
-    torc_dtype dtype = op_float(&c, handle)->dtype;
+    op_float(&c, handle);
     if (!(p >= 0 && p <= 1))
         call_die(&c, "expected a probability from 0 to 1, found %g", p);
     if (!training || p == 0)
         return handle;
-    tensor *x = tensor_of(&c, torc_contiguous(at, torc_to(at, handle, op_compute_dtype(dtype))));
+    tensor *x = tensor_of(&c, torc_contiguous(at, handle));
     dropout_saved s = {.p = p};
     s.counter = rng_take_own(tensor_numel(x), &s.key);
     tensor *y = tensor_create(&c, x->dtype, x->ndim, x->shape, OWNER_TAPE);
@@ -35,5 +35,5 @@ torc_tensor *torc_dropout_op(torc_site at, torc_tensor *handle, double p, bool t
     if (saved)
         *saved = s;
     tape_unread(y, true, true);
-    return torc_to(at, tensor_handle(y), dtype);
+    return tensor_handle(y);
 }

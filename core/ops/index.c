@@ -4,6 +4,7 @@
  *     embedding  y[i] = table[index[i]]          d table[v] = sum of g[i] where index[i] = v
  *     gather     y[i][j] = x[index[i][j]][j]     dx[k][j] = sum of g[i][j] where index[i][j] = k
  */
+#include "core/ops/autocast.h"
 #include "core/ops/ops.h"
 
 /* A contiguous copy, or the tensor itself, that the tape will hold for backward. */
@@ -23,6 +24,7 @@ static tensor *checked_index(const call *c, torc_tensor *handle, int64_t limit)
     return index;
 }
 
+/* The table is f32 or f64, and its gradient added up in that, also where the rows are bf16. */
 static void embedding_backward(node *n, tensor *grad)
 {
     sink table = tape_sink(n, 0);
@@ -33,7 +35,8 @@ static void embedding_backward(node *n, tensor *grad)
 torc_tensor *torc_embedding_op(torc_site at, torc_tensor *htable, torc_tensor *hindex)
 {
     const call c = {at, __func__};
-    tensor *table = op_float(&c, htable);
+    torc_dtype dtype = op_float(&c, htable)->dtype, result = autocast_product(dtype).result;
+    tensor *table = tensor_of(&c, torc_to(at, htable, op_compute_dtype(dtype)));
     if (table->ndim != 2 || !tensor_is_contiguous(table))
         call_die(&c, "expected a contiguous table [V, D], found %s", tensor_shape_text(table));
     tensor *index = checked_index(&c, hindex, table->shape[0]);
@@ -43,7 +46,7 @@ torc_tensor *torc_embedding_op(torc_site at, torc_tensor *htable, torc_tensor *h
     for (int i = 0; i < index->ndim; i++)
         shape[i] = index->shape[i];
     shape[index->ndim] = table->shape[1];
-    tensor *y = tensor_create(&c, table->dtype, index->ndim + 1, shape, OWNER_TAPE);
+    tensor *y = tensor_create(&c, result, index->ndim + 1, shape, OWNER_TAPE);
     kernels_here()->embedding(y, table, index);
     tape_record(&c, embedding_backward, y, 2, (tensor *[]){table, index}, 0);
     return tensor_handle(y);
@@ -59,7 +62,9 @@ static void gather_backward(node *n, tensor *grad)
 torc_tensor *torc_gather(torc_site at, torc_tensor *hx, int dim, torc_tensor *hindex)
 {
     const call c = {at, __func__};
-    tensor *x = op_float(&c, torc_contiguous(at, hx)), *shape = tensor_of(&c, hindex);
+    torc_dtype dtype = op_float(&c, hx)->dtype;
+    tensor *x = tensor_of(&c, torc_contiguous(at, torc_to(at, hx, op_compute_dtype(dtype))));
+    const tensor *shape = tensor_of(&c, hindex);
     int d = shape_dim(&c, dim, x->ndim);
     bool fits = shape->ndim == x->ndim;
     for (int i = 0; fits && i < x->ndim; i++)
@@ -73,5 +78,5 @@ torc_tensor *torc_gather(torc_site at, torc_tensor *hx, int dim, torc_tensor *hi
     int *saved = tape_record(&c, gather_backward, y, 2, (tensor *[]){x, index}, sizeof d);
     if (saved)
         *saved = d;
-    return tensor_handle(y);
+    return torc_to(at, tensor_handle(y), dtype);
 }

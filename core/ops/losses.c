@@ -8,9 +8,10 @@
  * A loss notes its weight, the number of rows or elements that it counted, and is 0 with weight 0
  * where nothing was.
  */
+#include "core/ops/autocast.h"
 #include "core/ops/ops.h"
 
-/* ---- cross entropy ---- */
+/* ---- cross entropy: of bf16 logits too the loss and lse are f32 ---- */
 
 typedef struct entropy_saved {
     tensor *lse; /* [N] */
@@ -63,7 +64,7 @@ torc_tensor *torc_cross_entropy(torc_site at, torc_tensor *hx, torc_tensor *htar
 {
     const call c = {at, __func__};
     torc_dtype compute = op_compute_dtype(op_float(&c, hx)->dtype);
-    tensor *x = tensor_of(&c, torc_contiguous(at, torc_to(at, hx, compute)));
+    tensor *x = tensor_of(&c, torc_contiguous(at, hx));
     tensor *target = tensor_of(&c, torc_contiguous(at, htarget));
     int64_t ignore = o.ignore_index == 0 ? -100 : o.ignore_index == INT64_MIN ? 0 : o.ignore_index;
     if (!(o.label_smoothing >= 0 && o.label_smoothing <= 1))
@@ -87,9 +88,11 @@ torc_tensor *torc_cross_entropy(torc_site at, torc_tensor *hx, torc_tensor *htar
 /* ---- the others are means of elementwise expressions; their gradients are those of their parts
  * ---- */
 
-static void check_pair(const call *c, torc_tensor *hx, torc_tensor *ht)
+/* Of two dtypes in torc_autocast() the bf16 one is widened. */
+static void check_pair(const call *c, torc_tensor **hx, torc_tensor **ht)
 {
-    const tensor *x = op_float(c, hx), *t = op_float(c, ht);
+    autocast_meet(c, hx, ht);
+    const tensor *x = op_float(c, *hx), *t = op_float(c, *ht);
     op_same_dtype(c, x, t);
     if (!tensor_same_shape(x, t))
         call_die(c, "expected a target of the shape %s, found %s", tensor_shape_text(x),
@@ -110,19 +113,19 @@ static torc_tensor *mean_of(torc_site at, torc_tensor *x)
 
 torc_tensor *torc_mse_loss(torc_site at, torc_tensor *x, torc_tensor *target)
 {
-    check_pair(&(call){at, __func__}, x, target);
+    check_pair(&(call){at, __func__}, &x, &target);
     torc_tensor *off = torc_sub(at, x, target);
     return mean_of(at, torc_mul(at, off, off));
 }
 
 torc_tensor *torc_l1_loss(torc_site at, torc_tensor *x, torc_tensor *target)
 {
-    check_pair(&(call){at, __func__}, x, target);
+    check_pair(&(call){at, __func__}, &x, &target);
     return mean_of(at, torc_abs(at, torc_sub(at, x, target)));
 }
 
 torc_tensor *torc_bce_with_logits(torc_site at, torc_tensor *x, torc_tensor *target)
 {
-    check_pair(&(call){at, __func__}, x, target);
+    check_pair(&(call){at, __func__}, &x, &target);
     return mean_of(at, torc_sub(at, torc_softplus(at, x), torc_mul(at, x, target)));
 }

@@ -88,7 +88,7 @@ torc_tensor *torc_layer_norm_op(torc_site at, torc_tensor *hx, torc_tensor *hw, 
     tensor *y = tensor_create(&c, compute, x->ndim, x->shape, OWNER_TAPE);
     tensor *mean = tensor_create(&c, compute, x->ndim - 1, x->shape, OWNER_TAPE);
     tensor *rstd = tensor_create(&c, compute, x->ndim - 1, x->shape, OWNER_TAPE);
-    kernels_here()->layer_norm(y, mean, rstd, x, w, b, eps > 0 ? eps : 1e-5);
+    kernels_here()->layer_norm(y, mean, rstd, NULL, x, NULL, w, b, eps > 0 ? eps : 1e-5);
     tensor *in[3];
     int inputs = inputs_of(in, x, w, b);
     norm_saved *saved = tape_record(&c, layer_norm_backward, y, inputs, in, sizeof *saved);

@@ -42,6 +42,10 @@ torc_tensor *op_linear_act(torc_site at, torc_tensor *x, torc_tensor *w, torc_te
  * k and v where they are, and whose backward writes their gradients where the projection's gradient
  * is. */
 torc_tensor *op_qkv_attention(torc_site at, torc_tensor *qkv, int heads, bool causal);
+/* act(torc_conv2d_op(..)), bit for bit, in one pass; act a row of elementwise.def without scalars,
+ * or EW_NONE. */
+torc_tensor *op_conv2d_act(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *bias,
+                           torc_conv2d_options o, elementwise_op act);
 /* A result [N, C, H, W] stored as NHWC, the order in which convolution and pooling run fastest. */
 tensor *op_channels_last(const call *c, const int64_t *shape, torc_dtype dtype);
 /* x itself, shared, if it is dense as NCHW or NHWC; else a contiguous copy. Released with

@@ -43,9 +43,7 @@ static window window_of(const call *c, const tensor *x, int kernel, const torc_p
 static torc_tensor *pool(const call *c, torc_tensor *handle, int kernel, torc_pool_options o,
                          bool max)
 {
-    torc_dtype dtype = op_float(c, handle)->dtype;
-    handle = torc_to(c->at, handle, op_compute_dtype(dtype));
-    tensor *x = tensor_of(c, handle);
+    tensor *x = op_float(c, handle);
     window how = window_of(c, x, kernel, &o);
     int64_t shape[] = {x->shape[0], x->shape[1], op_windows(c, x->shape[2], how),
                        op_windows(c, x->shape[3], how)};
@@ -60,7 +58,7 @@ static torc_tensor *pool(const call *c, torc_tensor *handle, int kernel, torc_po
     if (saved)
         *saved = (pool_saved){how, at};
     tape_unread(y, true, true);
-    return torc_to(c->at, tensor_handle(y), dtype);
+    return tensor_handle(y);
 }
 
 torc_tensor *torc_max_pool2d_op(torc_site at, torc_tensor *x, int kernel, torc_pool_options o)

@@ -8,6 +8,7 @@
  *
  * `y` is computed with the reduced dimensions kept as 1 (the kept shape), then viewed without them.
  */
+#include "core/ops/autocast.h"
 #include "core/ops/ops.h"
 
 #include <math.h>
@@ -82,7 +83,7 @@ static void sum_backward(node *n, tensor *grad)
 
 static torc_tensor *scaled_sum(const call *c, tensor *x, const extent *e, double scale)
 {
-    tensor *y = result(c, e, x->dtype);
+    tensor *y = result(c, e, autocast_sum(x->dtype));
     reduce_into(c, REDUCE_SUM, y, x, e, scale);
     sum_saved *saved = tape_record(c, sum_backward, y, 1, &x, sizeof *saved);
     if (saved) {

@@ -5,9 +5,10 @@
  *     log_softmax  y = x - lse           dx = g - exp(y) sum g
  *     logsumexp    y = lse = m + log sum exp(x - m), m = max x      dx = g exp(x - y)
  *
- * The kernels work on rows of the last dimension; other dimensions are brought there by views, and
- * one copy.
+ * The kernels work on rows of the last dimension, in f32 or f64; other dimensions are brought there
+ * by views, and one copy. The result of bf16 is bf16, but f32 within torc_autocast().
  */
+#include "core/ops/autocast.h"
 #include "core/ops/ops.h"
 
 static void softmax_backward(node *n, tensor *grad)
@@ -36,7 +37,7 @@ static torc_tensor *softmax(const call *c, torc_tensor *x, int dim, bool log)
     x = torc_to(c->at, x, op_compute_dtype(dtype));
     x = torc_contiguous(c->at, torc_transpose(c->at, x, d, last));
     torc_tensor *y = softmax_rows(c, tensor_of(c, x), log);
-    return torc_to(c->at, d == last ? y : torc_transpose(c->at, y, d, last), dtype);
+    return torc_to(c->at, d == last ? y : torc_transpose(c->at, y, d, last), autocast_sum(dtype));
 }
 
 torc_tensor *torc_softmax(torc_site at, torc_tensor *x, int dim)
@@ -106,5 +107,6 @@ torc_tensor *torc_logsumexp(torc_site at, torc_tensor *x, torc_reduce_options o)
     rows.dim[rows.ndim++] = count;
     x = torc_to(at, x, op_compute_dtype(dtype));
     x = torc_contiguous(at, torc_reshape(at, torc_permute(at, x, order), rows));
-    return torc_to(at, torc_reshape(at, logsumexp_rows(&c, tensor_of(&c, x)), left), dtype);
+    return torc_to(at, torc_reshape(at, logsumexp_rows(&c, tensor_of(&c, x)), left),
+                   autocast_sum(dtype));
 }

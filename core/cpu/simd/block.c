@@ -5,6 +5,8 @@
 
 #include "core/cpu/bf16.h"
 
+#include <string.h>
+
 /* ---- conversions: a loop for each pair of dtype and block type ---- */
 
 /* X(dtype, item in memory, the value of an item x, the item of a value v) */
@@ -77,6 +79,16 @@ CONVERSIONS(f64)
 CONVERSIONS(i64)
 #undef T
 
+static void move_bf16(uint16_t *to, int64_t to_stride, const uint16_t *from, int64_t from_stride,
+                      int64_t n)
+{
+    if (to_stride == 1 && from_stride == 1)
+        memcpy(to, from, (size_t)n * sizeof *to);
+    else
+        for (int64_t i = 0; i < n; i++)
+            to[i * to_stride] = from[i * from_stride];
+}
+
 void SIMD(block_load)(torc_dtype type, void *to, torc_dtype dtype, const void *from, int64_t stride,
                       int64_t n)
 {
@@ -84,6 +96,8 @@ void SIMD(block_load)(torc_dtype type, void *to, torc_dtype dtype, const void *f
         load_f32(to, dtype, from, stride, n);
     else if (type == TORC_F64)
         load_f64(to, dtype, from, stride, n);
+    else if (type == TORC_BF16)
+        move_bf16(to, 1, from, stride, n);
     else
         load_i64(to, dtype, from, stride, n);
 }
@@ -95,6 +109,8 @@ void SIMD(block_store)(torc_dtype type, const void *from, torc_dtype dtype, void
         store_f32(from, dtype, to, stride, n);
     else if (type == TORC_F64)
         store_f64(from, dtype, to, stride, n);
+    else if (type == TORC_BF16)
+        move_bf16(to, stride, from, 1, n);
     else
         store_i64(from, dtype, to, stride, n);
 }

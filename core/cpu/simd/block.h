@@ -9,7 +9,8 @@
  *                                     loop over n elements
  *                                     [ f32 .......... ] -- store --> bf16, any stride
  *
- * The type of a block is f32 (for f32 and bf16), f64 or i64 (for integers and bool).
+ * The type of a block is f32 (for f32 and bf16), f64 or i64 (for integers and bool). Loops that
+ * read and write bf16 by themselves take blocks of it, which are as they are in memory.
  *
  * A loop is only ever given whole multiples of BLOCK_LANES elements: what is left over is padded in
  * a buffer. So no loop has a scalar remainder, whose exp() would be another one than the vector's,
@@ -23,12 +24,13 @@
 
 #define BLOCK_LENGTH 1024  /* of a buffer: five of f32 are 20 KiB, well within L1 */
 #define BLOCK_DIRECT 16384 /* where no buffer is needed */
-#define BLOCK_LANES 16
+#define BLOCK_LANES 32     /* of bf16 in a vector of AVX-512 */
 
 typedef union block {
     float f32[BLOCK_LENGTH];
     double f64[BLOCK_LENGTH];
     int64_t i64[BLOCK_LENGTH];
+    uint16_t bf16[BLOCK_LENGTH];
 } __attribute__((aligned(64))) block;
 
 static inline torc_dtype block_type(torc_dtype dtype)
@@ -40,11 +42,11 @@ static inline torc_dtype block_type(torc_dtype dtype)
 
 static inline size_t block_item(torc_dtype type)
 {
-    return type == TORC_F32 ? sizeof(float) : sizeof(double);
+    return type == TORC_F32 ? sizeof(float) : type == TORC_BF16 ? sizeof(uint16_t) : sizeof(double);
 }
 
 /* n elements of `dtype`, `stride` elements apart, to or from a block of `type`. Float to integer
- * truncates, to bool asks for != 0. */
+ * truncates, to bool asks for != 0. A block of bf16 takes and gives bf16 alone. */
 void SIMD(block_load)(torc_dtype type, void *to, torc_dtype dtype, const void *from, int64_t stride,
                       int64_t n);
 void SIMD(block_store)(torc_dtype type, const void *from, torc_dtype dtype, void *to,

@@ -19,10 +19,12 @@
  *     channels first  planes of H W numbers, N for each channel; one channel is one thread's
  *
  * Either way the same bits come out on any number of threads. Sums leave this file, and come back
- * added up over processes, as [2, C] doubles: plain, then crossed.
+ * added up over processes, as [2, C] doubles: plain, then crossed. T, E and F are those of
+ * vector.h.
  */
 #ifndef T
 #include "core/cpu/scratch.h"
+#include "core/cpu/simd/number.h"
 #include "core/cpu/simd/rows.h"
 
 #define PARTS 64 /* at most */
@@ -63,31 +65,33 @@ static double *sums_for(const image *i)
 }
 
 #define T float
+#define E float
 #define F(name) name##_f32
 #include "core/cpu/simd/channel_norm.c"
 #define T double
+#define E double
 #define F(name) name##_f64
 #include "core/cpu/simd/channel_norm.c"
+#define T float
+#define E uint16_t
+#define F(name) name##_bf16
+#include "core/cpu/simd/channel_norm.c"
+
+/* The function for the dtype of x. */
+#define OF_DTYPE(function, x, ...) \
+    ((x)->dtype == TORC_F64    ? function##_f64(__VA_ARGS__) \
+     : (x)->dtype == TORC_BF16 ? function##_bf16(__VA_ARGS__) \
+                               : function##_f32(__VA_ARGS__))
 
 void SIMD(cpu_channel_stats)(tensor *mean, tensor *var, const tensor *x)
 {
-    image i = image_of(x);
-    if (x->dtype == TORC_F64)
-        channel_stats_f64(tensor_data(mean), tensor_data(var), tensor_data(x), &i);
-    else
-        channel_stats_f32(tensor_data(mean), tensor_data(var), tensor_data(x), &i);
+    OF_DTYPE(channel_stats, x, mean, var, x);
 }
 
 void SIMD(cpu_channel_norm)(tensor *out, const tensor *x, const tensor *mean, const tensor *var,
                             const tensor *w, const tensor *b, double eps)
 {
-    image i = image_of(x);
-    if (x->dtype == TORC_F64)
-        channel_norm_f64(tensor_data(out), tensor_data(x), tensor_data(mean), tensor_data(var),
-                         data_or_null(w), data_or_null(b), eps, &i);
-    else
-        channel_norm_f32(tensor_data(out), tensor_data(x), tensor_data(mean), tensor_data(var),
-                         data_or_null(w), data_or_null(b), eps, &i);
+    OF_DTYPE(channel_norm, x, out, x, mean, var, w, b, eps);
 }
 
 void SIMD(cpu_channel_norm_grad)(sink dx, sink dw, sink db, const tensor *g, const tensor *x,
@@ -95,22 +99,15 @@ void SIMD(cpu_channel_norm_grad)(sink dx, sink dw, sink db, const tensor *g, con
                                  bool batch)
 {
     image i = image_of(x);
-    if (x->dtype == TORC_F64)
-        channel_norm_grad_f64(dx, dw, db, tensor_data(g), tensor_data(x), tensor_data(mean),
-                              tensor_data(var), data_or_null(w), eps, batch, &i);
-    else
-        channel_norm_grad_f32(dx, dw, db, tensor_data(g), tensor_data(x), tensor_data(mean),
-                              tensor_data(var), data_or_null(w), eps, batch, &i);
+    double count = (double)max_i64(i.images * i.places, 1);
+    const double *sums = OF_DTYPE(sums_about, x, g, x, mean);
+    OF_DTYPE(grad_from, x, dx, dw, db, g, x, mean, var, w, eps, sums, batch ? sums : NULL, count);
 }
 
 void SIMD(cpu_channel_sums)(tensor *sums, const tensor *g, const tensor *x, const tensor *mean)
 {
-    image i = image_of(x);
-    const double *found =
-        x->dtype == TORC_F64
-            ? sums_about_f64(data_or_null(g), tensor_data(x), data_or_null(mean), &i)
-            : sums_about_f32(data_or_null(g), tensor_data(x), data_or_null(mean), &i);
-    memcpy(tensor_data(sums), found, (size_t)(2 * i.channels) * sizeof *found);
+    memcpy(tensor_data(sums), OF_DTYPE(sums_about, x, g, x, mean),
+           (size_t)(2 * x->shape[1]) * sizeof(double));
 }
 
 void SIMD(cpu_channel_norm_grad_from)(sink dx, sink dw, sink db, const tensor *g, const tensor *x,
@@ -118,21 +115,14 @@ void SIMD(cpu_channel_norm_grad_from)(sink dx, sink dw, sink db, const tensor *g
                                       double eps, const tensor *own, const tensor *all,
                                       double count)
 {
-    image i = image_of(x);
-    if (x->dtype == TORC_F64)
-        grad_from_f64(dx, dw, db, tensor_data(g), tensor_data(x), tensor_data(mean),
-                      tensor_data(var), data_or_null(w), eps, tensor_data(own), tensor_data(all),
-                      count, &i);
-    else
-        grad_from_f32(dx, dw, db, tensor_data(g), tensor_data(x), tensor_data(mean),
-                      tensor_data(var), data_or_null(w), eps, tensor_data(own), tensor_data(all),
-                      count, &i);
+    OF_DTYPE(grad_from, x, dx, dw, db, g, x, mean, var, w, eps, tensor_data(own), tensor_data(all),
+             count);
 }
 
 #else
 
 typedef struct F(operands) {
-    const T *a, *b;
+    const E *a, *b;
     const double *a_shift, *b_shift; /* a number a channel */
 } F(operands);
 
@@ -152,9 +142,9 @@ static void F(sum_rows)(const F(operands) * o, const image *i, part rows, int64_
             int64_t at = (rows.first + row) * i->channels + channel;
 #pragma omp simd
             for (int64_t c = 0; c < n; c++) {
-                T a = o->a[at + c] - s[c];
+                T a = F(number)(o->a[at + c]) - s[c];
                 sum[c] += a;
-                dot[c] += a * (o->b[at + c] - t[c]);
+                dot[c] += a * (F(number)(o->b[at + c]) - t[c]);
             }
         }
         for (int64_t c = 0; c < n; c++) {
@@ -171,7 +161,7 @@ static void F(sum_channels_last)(const F(operands) * o, const image *i, double *
     int64_t channels = i->channels;
     double *parts = sums + 2 * channels;
     memset(sums, 0, (size_t)((count + 1) * 2 * channels) * sizeof *sums);
-#pragma omp parallel for schedule(static) if (parallel_worth(rows * channels * (int64_t)sizeof(T)))
+#pragma omp parallel for schedule(static) if (parallel_worth(rows * channels * (int64_t)sizeof(E)))
     for (int64_t index = 0; index < count; index++) {
         double *mine = parts + index * 2 * channels;
         for (int64_t c = 0; c < channels; c += CHANNELS)
@@ -188,13 +178,13 @@ static void F(sum_plane)(const F(operands) * o, int64_t at, int64_t n, int64_t c
                          double *plain, double *crossed)
 {
     T s = (T)o->a_shift[channel], t = (T)o->b_shift[channel];
-    const T *a = o->a + at, *b = o->b + at;
+    const E *a = o->a + at, *b = o->b + at;
     for (int64_t first = 0; first < n; first += ROW_STRETCH) {
         F(vec) sum = {0}, dot = {0};
         for (int64_t p = first; p < min_i64(n, first + ROW_STRETCH); p += LANES(T)) {
-            F(vec) left = F(load_some)(a + p, n - p, s) - s;
+            F(vec) left = F(read_some)(a + p, n - p, s) - s;
             sum += left;
-            dot += left * (F(load_some)(b + p, n - p, t) - t);
+            dot += left * (F(read_some)(b + p, n - p, t) - t);
         }
         *plain += F(sum_lanes)(sum);
         *crossed += F(sum_lanes)(dot);
@@ -206,126 +196,127 @@ static void F(sum_channels_first)(const F(operands) * o, const image *i, double 
     int64_t channels = i->channels;
     memset(sums, 0, (size_t)(2 * channels) * sizeof *sums);
 #pragma omp parallel for schedule( \
-    static) if (parallel_worth(i->images * i->step * (int64_t)sizeof(T)))
+    static) if (parallel_worth(i->images * i->step * (int64_t)sizeof(E)))
     for (int64_t c = 0; c < channels; c++)
         for (int64_t n = 0; n < i->images; n++)
             F(sum_plane)
     (o, n * i->step + c * i->channel, i->places, c, &sums[c], &sums[channels + c]);
 }
 
-static void F(sum)(const F(operands) * o, const image *i, double *sums)
-{
-    (i->channels_last ? F(sum_channels_last) : F(sum_channels_first))(o, i, sums);
-}
-
 /* sum(g) and sum(g (x - mean)), in the scratch; x - mean for g where that is NULL, 0 for mean. */
-static const double *F(sums_about)(const T *g, const T *x, const T *mean, const image *i)
+static const double *F(sums_about)(const tensor *g, const tensor *x, const tensor *mean)
 {
-    int64_t channels = i->channels;
-    size_t bytes = (size_t)(2 * channels) * sizeof(double);
-    double *sums = sums_for(i), *zero = scratch(SCRATCH_OTHER, bytes), *about = zero + channels;
+    image i = image_of(x);
+    size_t bytes = (size_t)(2 * i.channels) * sizeof(double);
+    double *sums = sums_for(&i), *zero = scratch(SCRATCH_OTHER, bytes), *about = zero + i.channels;
+    const E *from = tensor_data(x);
+    const T *means = data_or_null(mean);
     memset(zero, 0, bytes);
-    for (int64_t c = 0; mean && c < channels; c++)
-        about[c] = mean[c];
-    F(sum)(&(F(operands)){g ? g : x, x, g ? zero : about, about}, i, sums);
+    for (int64_t c = 0; means && c < i.channels; c++)
+        about[c] = means[c];
+    const F(operands) o = {g ? tensor_data(g) : from, from, g ? zero : about, about};
+    (i.channels_last ? F(sum_channels_last) : F(sum_channels_first))(&o, &i, sums);
     return sums;
 }
 
-static void F(channel_stats)(T *mean, T *var, const T *x, const image *i)
+static void F(channel_stats)(tensor *mean, tensor *var, const tensor *x)
 {
-    int64_t channels = i->channels;
-    double count = (double)max_i64(i->images * i->places, 1);
-    const double *sums = F(sums_about)(NULL, x, NULL, i);
+    int64_t channels = x->shape[1];
+    double count = (double)max_i64(channels ? tensor_numel(x) / channels : 0, 1);
+    T *means = tensor_data(mean), *vars = tensor_data(var);
+    const double *sums = F(sums_about)(NULL, x, NULL);
     for (int64_t c = 0; c < channels; c++)
-        mean[c] = (T)(sums[c] / count);
-    sums = F(sums_about)(NULL, x, mean, i);
+        means[c] = (T)(sums[c] / count);
+    sums = F(sums_about)(NULL, x, mean);
     for (int64_t c = 0; c < channels; c++) {
         double left = sums[c] / count;
-        var[c] = (T)(sums[channels + c] / count - left * left);
+        vars[c] = (T)(sums[channels + c] / count - left * left);
     }
 }
 
-/* out (+)= g * along_g[c] + x * along_x[c] + constant[c], g NULL for none. */
-static void F(combine)(T *out, bool add, const T *g, const T *x, const T *along_g, const T *along_x,
-                       const T *constant, const image *i)
+/* out (+)= g * along_g[c] + x * along_x[c] + constant[c]; without a g along_g is 0. */
+static void F(combine)(sink out, const tensor *g, const tensor *x, const T *along_g,
+                       const T *along_x, const T *constant)
 {
-    int64_t runs = i->channels_last ? i->images * i->places : i->images * i->channels;
-    int64_t run = i->channels_last ? i->channels : i->places;
-    T keep = add;
-#pragma omp parallel for schedule(static) if (parallel_worth(runs * run * 2 * (int64_t)sizeof(T)))
+    const image i = image_of(x);
+    int64_t runs = i.channels_last ? i.images * i.places : i.images * i.channels;
+    int64_t run = i.channels_last ? i.channels : i.places;
+    E *all_to = tensor_data(out.t);
+    const E *all_from = tensor_data(x), *all_grad = g ? tensor_data(g) : all_from;
+    T keep = out.add;
+#pragma omp parallel for schedule(static) if (parallel_worth(runs * run * 2 * (int64_t)sizeof(E)))
     for (int64_t r = 0; r < runs; r++) {
-        T *to = out + r * run;
-        const T *from = x + r * run, *grad = g ? g + r * run : from;
-        int64_t c = r % i->channels;
-        if (i->channels_last)
+        E *to = all_to + r * run;
+        const E *from = all_from + r * run, *grad = all_grad + r * run;
+        int64_t c = r % i.channels;
+        if (i.channels_last)
 #pragma omp simd
             for (int64_t k = 0; k < run; k++)
-                to[k] = (keep != 0 ? to[k] : 0) + grad[k] * along_g[k] + from[k] * along_x[k] +
-                        constant[k];
+                to[k] = F(element)((keep != 0 ? F(number)(to[k]) : 0) +
+                                   F(number)(grad[k]) * along_g[k] +
+                                   F(number)(from[k]) * along_x[k] + constant[k]);
         else
 #pragma omp simd
             for (int64_t k = 0; k < run; k++)
-                to[k] = (keep != 0 ? to[k] : 0) + grad[k] * along_g[c] + from[k] * along_x[c] +
-                        constant[c];
+                to[k] = F(element)((keep != 0 ? F(number)(to[k]) : 0) +
+                                   F(number)(grad[k]) * along_g[c] +
+                                   F(number)(from[k]) * along_x[c] + constant[c]);
     }
 }
 
 /* Three rows of C factors for combine(). */
-static T *F(factors)(const image *i)
+static T *F(factors)(int64_t channels)
 {
-    return scratch(SCRATCH_WEIGHTS, (size_t)(3 * i->channels) * sizeof(T));
+    return scratch(SCRATCH_WEIGHTS, (size_t)(3 * channels) * sizeof(T));
 }
 
-static void F(channel_norm)(T *out, const T *x, const T *mean, const T *var, const T *w, const T *b,
-                            double eps, const image *i)
+static void F(channel_norm)(tensor *out, const tensor *x, const tensor *mean, const tensor *var,
+                            const tensor *weight, const tensor *bias, double eps)
 {
-    int64_t channels = i->channels;
-    T *none = F(factors)(i), *slope = none + channels, *constant = slope + channels;
+    int64_t channels = x->shape[1];
+    const T *m = tensor_data(mean), *v = tensor_data(var);
+    const T *w = data_or_null(weight), *b = data_or_null(bias);
+    T *none = F(factors)(channels), *slope = none + channels, *constant = slope + channels;
     for (int64_t c = 0; c < channels; c++) {
-        double factor = (w ? w[c] : 1) / sqrt(var[c] + eps);
+        double factor = (w ? w[c] : 1) / sqrt(v[c] + eps);
         none[c] = 0;
         slope[c] = (T)factor;
-        constant[c] = (T)((b ? b[c] : 0) - mean[c] * factor);
+        constant[c] = (T)((b ? b[c] : 0) - m[c] * factor);
     }
-    F(combine)(out, false, NULL, x, none, slope, constant, i);
+    F(combine)((sink){out, false}, NULL, x, none, slope, constant);
 }
 
 static void F(give)(sink out, const double *sums, const T *var, double eps, int64_t channels)
 {
-    T *to = out.t ? tensor_data(out.t) : NULL;
+    T *to = data_or_null(out.t);
     for (int64_t c = 0; to && c < channels; c++)
         to[c] = (T)((out.add ? to[c] : 0) + sums[c] * (var ? 1 / sqrt(var[c] + eps) : 1));
 }
 
 /* own: the sums behind dw and db. all: those behind mean and var, of `count` elements a channel;
  * NULL where mean and var were given. */
-static void F(grad_from)(sink dx, sink dw, sink db, const T *g, const T *x, const T *mean,
-                         const T *var, const T *w, double eps, const double *own, const double *all,
-                         double count, const image *i)
+static void F(grad_from)(sink dx, sink dw, sink db, const tensor *g, const tensor *x,
+                         const tensor *mean, const tensor *var, const tensor *weight, double eps,
+                         const double *own, const double *all, double count)
 {
-    int64_t channels = i->channels;
-    T *along_g = F(factors)(i), *along_x = along_g + channels, *constant = along_x + channels;
+    int64_t channels = x->shape[1];
+    const T *m = tensor_data(mean), *v = tensor_data(var), *w = data_or_null(weight);
+    T *along_g = F(factors)(channels), *along_x = along_g + channels;
+    T *constant = along_x + channels;
     F(give)(db, own, NULL, eps, channels);
-    F(give)(dw, own + channels, var, eps, channels);
+    F(give)(dw, own + channels, v, eps, channels);
     for (int64_t c = 0; c < channels; c++) {
-        double rstd = 1 / sqrt(var[c] + eps), slope = (w ? w[c] : 1) * rstd;
+        double rstd = 1 / sqrt(v[c] + eps), slope = (w ? w[c] : 1) * rstd;
         double tilt = all ? -slope * rstd * rstd * all[channels + c] / count : 0;
         along_g[c] = (T)slope;
         along_x[c] = (T)tilt;
-        constant[c] = (T)(all ? -slope * all[c] / count - tilt * mean[c] : 0);
+        constant[c] = (T)(all ? -slope * all[c] / count - tilt * m[c] : 0);
     }
     if (dx.t)
-        F(combine)(tensor_data(dx.t), dx.add, g, x, along_g, along_x, constant, i);
-}
-
-static void F(channel_norm_grad)(sink dx, sink dw, sink db, const T *g, const T *x, const T *mean,
-                                 const T *var, const T *w, double eps, bool batch, const image *i)
-{
-    const double *sums = F(sums_about)(g, x, mean, i);
-    double count = (double)max_i64(i->images * i->places, 1);
-    F(grad_from)(dx, dw, db, g, x, mean, var, w, eps, sums, batch ? sums : NULL, count, i);
+        F(combine)(dx, g, x, along_g, along_x, constant);
 }
 
 #undef T
+#undef E
 #undef F
 #endif

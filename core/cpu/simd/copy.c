@@ -203,11 +203,40 @@ static void copy_strips(part mine, const walk *w, const walk *matrices, int d)
     }
 }
 
+/* bf16 and f32 that both lie side by side: loading a block of one is storing it as the other. */
+static void convert_blocks(part blocks, const walk *w)
+{
+    const operand *out = &w->operand[0], *x = &w->operand[1];
+    for (int64_t index = blocks.first; index < blocks.first + blocks.n; index++) {
+        part p = walk_block(w, index);
+        void *to = walk_at(w, 0, p.first), *from = walk_at(w, 1, p.first);
+        if (out->dtype == TORC_F32)
+            SIMD(block_load)(TORC_F32, to, x->dtype, from, 1, p.n);
+        else
+            SIMD(block_store)(TORC_F32, from, out->dtype, to, 1, p.n);
+    }
+}
+
+static bool convert_directly(tensor *out, const tensor *x)
+{
+    if (block_type(out->dtype) != TORC_F32 || block_type(x->dtype) != TORC_F32)
+        return false;
+    walk w = walk_of(WALK_FASTEST, 2, (const tensor *const[]){out, x});
+    walk_cut(&w, BLOCK_DIRECT);
+    if (!walk_direct(&w, 0) || !walk_direct(&w, 1))
+        return false;
+    PARALLEL(w.numel * (int64_t)(sizeof(float) + sizeof(uint16_t)), w.blocks, 1, convert_blocks,
+             &w);
+    return true;
+}
+
 /* Between dtypes: through blocks of the result's type, so that each value is rounded once; to bool
  * through the source's, for half of one is not zero. */
 void SIMD(cpu_copy)(tensor *out, const tensor *x)
 {
     if (out->dtype != x->dtype) {
+        if (convert_directly(out, x))
+            return;
         torc_dtype type = block_type(out->dtype == TORC_BOOL ? x->dtype : out->dtype);
         SIMD(block_map)(LOOP_OF(type, same), type, out, 1, &x, 0, 0, false);
         return;

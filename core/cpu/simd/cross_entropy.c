@@ -10,9 +10,14 @@
  */
 #ifndef T
 #include "core/cpu/scratch.h"
+#include "core/cpu/simd/number.h"
 #include "core/cpu/simd/rows.h"
+#include "core/cpu/simd/vmath.h"
 
 #define ROW_WORK 16 /* an exponential and two reads: as long as moving these bytes an element */
+
+/* Rows whose logarithms are taken together; which these are does not depend on the threads. */
+#define PART_ROWS 64
 
 typedef struct rows { /* logits [n, classes] */
     const int64_t *target;
@@ -21,10 +26,16 @@ typedef struct rows { /* logits [n, classes] */
 } rows;
 
 #define T float
+#define E float
 #define F(name) name##_f32
 #include "core/cpu/simd/cross_entropy.c"
 #define T double
+#define E double
 #define F(name) name##_f64
+#include "core/cpu/simd/cross_entropy.c"
+#define T float
+#define E uint16_t
+#define F(name) name##_bf16
 #include "core/cpu/simd/cross_entropy.c"
 
 static rows rows_of(const tensor *logits, const tensor *target, int64_t counted, int64_t ignore,
@@ -41,6 +52,8 @@ void SIMD(cpu_cross_entropy)(tensor *loss, tensor *lse, const tensor *logits, co
     double *losses = scratch(SCRATCH_PARTS, (size_t)r.n * sizeof *losses), sum = 0;
     if (logits->dtype == TORC_F64)
         cross_entropy_f64(losses, tensor_data(lse), tensor_data(logits), &r);
+    else if (logits->dtype == TORC_BF16)
+        cross_entropy_bf16(losses, tensor_data(lse), tensor_data(logits), &r);
     else
         cross_entropy_f32(losses, tensor_data(lse), tensor_data(logits), &r);
 #pragma omp simd reduction(+ : sum)
@@ -63,6 +76,9 @@ void SIMD(cpu_cross_entropy_grad)(sink dx, const tensor *g, const tensor *lse, c
     if (logits->dtype == TORC_F64)
         cross_entropy_grad_f64(tensor_data(dx.t), dx.add, tensor_data(g), tensor_data(lse),
                                tensor_data(logits), &r);
+    else if (logits->dtype == TORC_BF16)
+        cross_entropy_grad_bf16(tensor_data(dx.t), dx.add, tensor_data(g), tensor_data(lse),
+                                tensor_data(logits), &r);
     else
         cross_entropy_grad_f32(tensor_data(dx.t), dx.add, tensor_data(g), tensor_data(lse),
                                tensor_data(logits), &r);
@@ -70,49 +86,65 @@ void SIMD(cpu_cross_entropy_grad)(sink dx, const tensor *g, const tensor *lse, c
 
 #else
 
-static double F(row_loss)(T *lse, const T *x, int64_t target, const rows *r)
+static double F(row_loss)(T lse, const E *x, int64_t target, const rows *r)
 {
-    *lse = F(row_lse)(x, r->classes);
-    double loss = (double)*lse - x[target], s = r->smoothing;
+    double loss = (double)lse - F(number)(x[target]), s = r->smoothing;
     if (s == 0) /* also keeps 0 * inf, of a class that is masked out, from becoming a NaN */
         return loss;
     double mean = F(row_sum)(x, r->classes) / (double)r->classes;
-    return (1 - s) * loss + s * (*lse - mean);
+    return (1 - s) * loss + s * (lse - mean);
 }
 
-static void F(cross_entropy)(double *losses, T *lse, const T *x, const rows *r)
+/* lse is the shift and `losses` the sum of powers until their logarithms are taken, many at once.
+ * An infinite maximum is no shift, as in row_lse(). */
+static void F(part_losses)(double *losses, T *lse, const E *x, part p, const rows *r)
+{
+    for (int64_t i = p.first; i < p.first + p.n; i++) {
+        const E *row = x + i * r->classes;
+        bool counts = r->target[i] != r->ignore;
+        T largest = counts ? F(row_max)(row, r->classes) : 0;
+        lse[i] = isinf(largest) ? 0 : largest;
+        losses[i] = counts ? F(row_sum_exp)(NULL, row, r->classes, lse[i]) : 1;
+    }
+#pragma omp simd
+    for (int64_t i = p.first; i < p.first + p.n; i++)
+        lse[i] = (T)((double)lse[i] + log(losses[i]));
+    for (int64_t i = p.first; i < p.first + p.n; i++) {
+        bool counts = r->target[i] != r->ignore;
+        losses[i] = counts ? F(row_loss)(lse[i], x + i * r->classes, r->target[i], r) : 0;
+    }
+}
+
+static void F(cross_entropy)(double *losses, T *lse, const E *x, const rows *r)
 {
 #pragma omp parallel for schedule(static) if (parallel_worth(r->n * r->classes * ROW_WORK))
-    for (int64_t i = 0; i < r->n; i++) {
-        lse[i] = 0;
-        losses[i] = 0;
-        if (r->target[i] != r->ignore)
-            losses[i] = F(row_loss)(&lse[i], x + i * r->classes, r->target[i], r);
-    }
+    for (int64_t i = 0; i < part_count(r->n, PART_ROWS); i++)
+        F(part_losses)(losses, lse, x, part_of(r->n, PART_ROWS, i), r);
 }
 
 /* factor: g / counted. The target's own is made apart: p - 1 loses nothing where p is nearly 1. */
-static void F(row_grad)(T *dx, bool add, const T *x, T lse, int64_t target, T factor, const rows *r)
+static void F(row_grad)(E *dx, bool add, const E *x, T lse, int64_t target, T factor, const rows *r)
 {
-    T even = (T)(r->smoothing / (double)r->classes), before = add ? dx[target] : 0;
-    T chosen = F(exp)((F(vec)){0} + (x[target] - lse))[0] - (T)(1 - r->smoothing) - even;
+    T even = (T)(r->smoothing / (double)r->classes), before = add ? F(number)(dx[target]) : 0;
+    F(vec) power = F(exp)((F(vec)){0} + (F(number)(x[target]) - lse));
+    T chosen = power[0] - (T)(1 - r->smoothing) - even;
     for (int64_t i = 0; i < r->classes; i += LANES(T)) {
         int64_t n = r->classes - i;
-        F(vec) d = factor * (F(exp)(F(load_some)(x + i, n, 0) - lse) - even);
+        F(vec) d = factor * (F(exp)(F(read_some)(x + i, n, 0) - lse) - even);
         if (add)
-            d += F(load_some)(dx + i, n, 0);
-        F(store_some)(dx + i, d, n);
+            d += F(read_some)(dx + i, n, 0);
+        F(write_some)(dx + i, d, n);
     }
-    dx[target] = before + factor * chosen;
+    dx[target] = F(element)(before + factor * chosen);
 }
 
-static void F(cross_entropy_grad)(T *dx, bool add, const T *g, const T *lse, const T *x,
+static void F(cross_entropy_grad)(E *dx, bool add, const T *g, const T *lse, const E *x,
                                   const rows *r)
 {
     T factor = r->counted ? (T)(*g / (double)r->counted) : 0;
 #pragma omp parallel for schedule(static) if (parallel_worth(r->n * r->classes * ROW_WORK))
     for (int64_t i = 0; i < r->n; i++) {
-        T *row = dx + i * r->classes;
+        E *row = dx + i * r->classes;
         if (r->target[i] != r->ignore)
             F(row_grad)(row, add, x + i * r->classes, lse[i], r->target[i], factor, r);
         else if (!add)
@@ -121,5 +153,6 @@ static void F(cross_entropy_grad)(T *dx, bool add, const T *g, const T *lse, con
 }
 
 #undef T
+#undef E
 #undef F
 #endif

@@ -1,17 +1,18 @@
 /*
  * elementwise -- the rows of core/ops/elementwise.def as loops over blocks.
  *
- * elementwise.def is read as loops over f32, as loops over f64 and, for comparisons alone, over
- * i64. What a tensor is in memory (dtype, strides, broadcast) is settled before a loop sees it
+ * elementwise.def is read as loops over f32, bf16 and f64 and, for comparisons alone, over i64.
+ * What a tensor is in memory (dtype, strides, broadcast) is settled before a loop sees it
  * (block.h), so a loop is as plain as
  *
  *     exp    for i < n:   out[i] = exp(x[i])
  *
- * and the compiler makes it vector code. exp, log, tanh, erf and pow become the calls of
- * libmvec that take a whole vector (vmath.h), within 4 ulp. Each level calls a variant of its own,
- * so last bits may differ between levels.
+ * and the compiler makes it vector code: of floats with the functions of vmath.h, of doubles with
+ * those of libmvec that take a whole vector, within 4 ulp. With or without fused multiply-add last
+ * bits differ, so they may between levels.
  */
 #include "core/cpu/simd/block.h"
+#include "core/cpu/simd/number.h"
 #include "core/cpu/simd/vmath.h"
 
 /* `expression` for each i, of the inputs that `names` declares. The bound shows the compiler that
@@ -19,18 +20,18 @@
 #define MAP(name, names, expression) \
     static void LOOP(name)(void *out_, const void *const *in, int64_t n, double p_, double q_) \
     { \
-        T *out = out_; \
+        E *out = out_; \
         const T p = (T)p_, q = (T)q_; \
         (void)p, (void)q; \
         const int64_t bound = n / BLOCK_LANES * BLOCK_LANES; \
         _Pragma("omp simd") for (int64_t i = 0; i < bound; i++) \
         { \
             names; \
-            out[i] = (expression); \
+            out[i] = LOOP(element)(expression); \
         } \
     }
 #define INPUT(name, k) \
-    T name = ((const T *)in[k])[i]; \
+    T name = LOOP(number)(((const E *)in[k])[i]); \
     (void)name /* not every expression needs all it may name */
 #define NAMES_X INPUT(x, 0)
 #define NAMES_XYG \
@@ -46,18 +47,28 @@
     INPUT(g, 3)
 
 #define T float
+#define E float
 #define C(k) ((float)(k))
-#define M(name) name##f
+#define M(name) float_##name
 #define LOOP(name) name##_f32
 #include "core/cpu/simd/elementwise_loops.h"
 
+#define T float
+#define E uint16_t
+#define C(k) ((float)(k))
+#define M(name) float_##name
+#define LOOP(name) name##_bf16
+#include "core/cpu/simd/elementwise_loops.h"
+
 #define T double
+#define E double
 #define C(k) ((double)(k))
 #define M(name) name
 #define LOOP(name) name##_f64
 #include "core/cpu/simd/elementwise_loops.h"
 
 #define T int64_t
+#define E int64_t
 #define LOOP(name) name##_i64
 #define UNARY(...)
 #define UNARY_P(...)
@@ -77,9 +88,20 @@ static const block_loop loops_i64[EW_COUNT] = {
 #include "core/ops/elementwise.def"
 };
 
-/* The type to compute in: the inputs' own, and f64 where they differ. */
-static torc_dtype common_type(int inputs, const tensor *const *in)
+static bool all_bf16(int n, const tensor *const *t)
 {
+    for (int i = 0; i < n; i++)
+        if (t[i]->dtype != TORC_BF16)
+            return false;
+    return true;
+}
+
+/* The type of the blocks: the inputs' own, and f64 where they differ. Blocks of bf16 are for bf16
+ * alone; other results, and sums, are computed in f32 and rounded where they are stored. */
+static torc_dtype common_type(const tensor *out, int inputs, const tensor *const *in, bool add)
+{
+    if (!add && all_bf16(1, &out) && all_bf16(inputs, in))
+        return TORC_BF16;
     torc_dtype type = block_type(in[0]->dtype);
     for (int i = 1; i < inputs; i++)
         if (block_type(in[i]->dtype) != type)
@@ -90,10 +112,11 @@ static torc_dtype common_type(int inputs, const tensor *const *in)
 void SIMD(cpu_elementwise)(elementwise_op op, tensor *out, int inputs, const tensor *const *in,
                            double p, double q, bool add)
 {
-    torc_dtype type = common_type(inputs, in);
-    const block_loop *loops = type == TORC_F32   ? loops_f32
-                              : type == TORC_F64 ? loops_f64
-                                                 : loops_i64;
+    torc_dtype type = common_type((const tensor *)out, inputs, in, add);
+    const block_loop *loops = type == TORC_F32    ? loops_f32
+                              : type == TORC_BF16 ? loops_bf16
+                              : type == TORC_F64  ? loops_f64
+                                                  : loops_i64;
     if (!loops[op])
         bug("elementwise op %d of %s", op, torc_dtype_name(in[0]->dtype));
     SIMD(block_map)(loops[op], type, out, inputs, in, p, q, add);

@@ -1,7 +1,7 @@
 /*
  * elementwise_loops -- all rows of elementwise.def as loops in the type T, and the table of them,
- * LOOP(loops). For elementwise.c alone, which includes it once per type, with T, C, M and LOOP set;
- * they are unset at the end.
+ * LOOP(loops). For elementwise.c alone, which includes it once per type, with T, E, C, M and LOOP
+ * set; they are unset at the end.
  */
 #define UNARY(name, low, high, value, dx) \
     MAP(name, NAMES_X, value) \
@@ -29,6 +29,7 @@ static const block_loop LOOP(loops)[EW_COUNT] = {
 };
 
 #undef T
+#undef E
 #undef C
 #undef M
 #undef LOOP

@@ -9,6 +9,7 @@
  *               |    ..    |    ..    |        row index[1] += g[1] ...
  */
 #include "core/cpu/simd/block.h"
+#include "core/cpu/simd/number.h"
 
 #include <string.h>
 
@@ -40,49 +41,61 @@ int64_t SIMD(cpu_count_targets)(const tensor *target, int64_t ignore)
 
 /* ---- embedding: rows of a table ---- */
 
-static void copy_rows(part mine, char *to, const char *table, const int64_t *index, size_t row)
+/* An f32 table may give bf16 rows: each is rounded on its way. */
+static void copy_rows(part mine, tensor *out, const tensor *table, const int64_t *index)
 {
-    for (int64_t k = mine.first; k < mine.first + mine.n; k++)
-        memcpy(to + (size_t)k * row, table + (size_t)index[k] * row, row);
+    int64_t width = table->shape[1];
+    size_t row = (size_t)width * tensor_item_size(table);
+    size_t step = (size_t)width * tensor_item_size(out);
+    const char *from = tensor_data(table);
+    char *to = (char *)tensor_data(out) + (size_t)mine.first * step;
+    for (int64_t k = mine.first; k < mine.first + mine.n; k++, to += step)
+        if (out->dtype == table->dtype)
+            memcpy(to, from + (size_t)index[k] * row, row);
+        else
+            SIMD(block_store)(TORC_F32, from + (size_t)index[k] * row, out->dtype, to, 1, width);
 }
 
 void SIMD(cpu_embedding)(tensor *out, const tensor *table, const tensor *index)
 {
-    int64_t n = tensor_numel(index);
-    size_t row = (size_t)table->shape[1] * tensor_item_size(table);
-    if (row)
-        PARALLEL(2 * n * (int64_t)row, n, 1, copy_rows, tensor_data(out), tensor_data(table),
-                 tensor_data(index), row);
+    int64_t n = tensor_numel(index), width = table->shape[1];
+    int64_t bytes = (int64_t)(tensor_item_size(table) + tensor_item_size(out)) * n * width;
+    if (width)
+        PARALLEL(bytes, n, 1, copy_rows, out, table, tensor_data(index));
 }
 
-#define ADD_ROW(T) \
+/* T of the table, E of the gradient. */
+#define ADD_ROW(T, E, suffix) \
     do { \
         T *to = to_; \
-        const T *from = from_; \
+        const E *from = from_; \
         if (stride == 1) \
-            _Pragma("omp simd") for (int64_t k = 0; k < n; k++) to[k] += from[k]; \
+            _Pragma("omp simd") for (int64_t k = 0; k < n; k++) to[k] += number_##suffix(from[k]); \
         else \
             for (int64_t k = 0; k < n; k++) \
-                to[k * stride] += from[k]; \
+                to[k * stride] += number_##suffix(from[k]); \
     } while (0)
 
 static void add_row(torc_dtype dtype, void *to_, int64_t stride, const void *from_, int64_t n)
 {
     if (dtype == TORC_F32)
-        ADD_ROW(float);
+        ADD_ROW(float, float, f32);
+    else if (dtype == TORC_BF16)
+        ADD_ROW(float, uint16_t, bf16);
     else
-        ADD_ROW(double);
+        ADD_ROW(double, double, f64);
 }
 
 static void add_rows(part columns, const tensor *table, const tensor *g, const tensor *index)
 {
-    int64_t width = table->shape[1], item = (int64_t)tensor_item_size(g);
+    int64_t width = table->shape[1], item = (int64_t)tensor_item_size(table);
+    int64_t step = (int64_t)tensor_item_size(g);
     int64_t down = table->stride[0], across = table->stride[1];
     const int64_t *i = tensor_data(index);
     char *to = (char *)tensor_data(table) + columns.first * across * item;
-    const char *from = (const char *)tensor_data(g) + columns.first * item;
+    const char *from = (const char *)tensor_data(g) + columns.first * step;
     for (int64_t k = 0; k < tensor_numel(index) && columns.n; k++)
-        add_row(g->dtype, to + i[k] * down * item, across, from + k * width * item, columns.n);
+        add_row(g->dtype, to + i[k] * down * item, across, from + k * width * step, columns.n);
 }
 
 /* Columns are shared out in whole cache lines, so that no two threads write to one. */
@@ -90,9 +103,10 @@ void SIMD(cpu_embedding_grad)(sink dtable, const tensor *g, const tensor *index)
 {
     if (!dtable.add)
         SIMD(cpu_fill)(dtable.t, 0);
+    int64_t item = (int64_t)tensor_item_size(dtable.t);
     if (tensor_numel(g))
-        PARALLEL(3 * tensor_numel(g) * (int64_t)tensor_item_size(g), g->shape[g->ndim - 1],
-                 CACHE_LINE / (int64_t)tensor_item_size(g), add_rows, dtable.t, g, index);
+        PARALLEL(3 * tensor_numel(g) * item, g->shape[g->ndim - 1], CACHE_LINE / item, add_rows,
+                 dtable.t, g, index);
 }
 
 /* ---- gather: out[.., i, .., k] = x[.., index[.., i, .., k], .., k] ---- */

@@ -30,6 +30,8 @@ static void pad(block *b, torc_dtype type, int64_t n)
     for (int64_t i = n; i < padded(n); i++)
         if (type == TORC_F32)
             b->f32[i] = b->f32[0];
+        else if (type == TORC_BF16)
+            b->bf16[i] = b->bf16[0];
         else
             b->i64[i] = b->i64[0]; /* the bits of an f64 too */
 }
@@ -55,7 +57,8 @@ static const void *input_at(const map *m, int k, part p, buffers *b)
     return &b->of[k];
 }
 
-/* i64 never comes here: nothing adds to integers or bools. */
+/* i64 never comes here: nothing adds to integers or bools. Nor does bf16: what is added to it is
+ * rounded once, with the sum (block_map). */
 #define ACCUMULATE(T) \
     do { \
         T *sum = to; \
@@ -131,6 +134,8 @@ void SIMD(block_map)(block_loop loop, torc_dtype type, tensor *out, int inputs,
     const tensor *all[WALK_OPERANDS] = {out};
     for (int i = 0; i < inputs; i++)
         all[i + 1] = in[i];
+    if (add && type == TORC_BF16)
+        bug("a sum through blocks of bf16 would be rounded twice");
     map m = {walk_of(WALK_FASTEST, inputs + 1, all), loop, type, p, q, add};
     cut(&m);
     int64_t bytes = m.w.numel * (int64_t)block_item(type) * m.w.operands;

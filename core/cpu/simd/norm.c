@@ -8,7 +8,16 @@
  *                 dw, db         dw, db                     its own; then the parts are added in
  *                    '------- + ---'------- + ...           order: same bits on any thread count
  *
- * A missing weight is a row of ones, a missing bias a row of zeros: one loop for all cases.
+ * A row crosses the memory bus once: what is read of it again is in L1 by then. Within a part rows
+ * go TOGETHER, and one does not see another:
+ *
+ *     row 0   x x x x  -->  sum 0     an addition waits for the one before, so a row alone
+ *     row 1   x x x x  -->  sum 1     would leave the adder idle most of the time; and a vector
+ *     row 2   x x x x  -->  sum 2     of w, dw or db is in a register for all of the rows
+ *     row 3   x x x x  -->  sum 3
+ *
+ * A missing weight is a row of ones, a missing bias a row of zeros: one loop for all cases. T, E
+ * and F are those of vector.h.
  */
 #ifndef T
 #include "core/cpu/scratch.h"
@@ -16,109 +25,219 @@
 
 #define PARTS 64    /* at most */
 #define PART_ROWS 8 /* at least */
+#define TOGETHER 4
 
 #define T float
+#define E float
 #define F(name) name##_f32
 #include "core/cpu/simd/norm.c"
 #define T double
+#define E double
 #define F(name) name##_f64
 #include "core/cpu/simd/norm.c"
+#define T float
+#define E uint16_t
+#define F(name) name##_bf16
+#include "core/cpu/simd/norm.c"
 
-void SIMD(cpu_layer_norm)(tensor *out, tensor *mean, tensor *rstd, const tensor *x, const tensor *w,
-                          const tensor *b, double eps)
+/* The kernel for the dtype of x. */
+#define OF_DTYPE(kernel, x, ...) \
+    ((x)->dtype == TORC_F64    ? kernel##_f64(__VA_ARGS__) \
+     : (x)->dtype == TORC_BF16 ? kernel##_bf16(__VA_ARGS__) \
+                               : kernel##_f32(__VA_ARGS__))
+
+void SIMD(cpu_layer_norm)(tensor *out, tensor *mean, tensor *rstd, tensor *sum, const tensor *x,
+                          const tensor *residual, const tensor *w, const tensor *b, double eps)
 {
-    int64_t rows = row_count(x), n = x->shape[x->ndim - 1];
-    if (x->dtype == TORC_F64)
-        layer_norm_f64(tensor_data(out), tensor_data(mean), tensor_data(rstd), tensor_data(x),
-                       data_or_null(w), data_or_null(b), rows, n, eps);
-    else
-        layer_norm_f32(tensor_data(out), tensor_data(mean), tensor_data(rstd), tensor_data(x),
-                       data_or_null(w), data_or_null(b), rows, n, eps);
+    OF_DTYPE(layer_norm, x, out, mean, rstd, sum, x, residual, w, b, eps);
 }
 
 void SIMD(cpu_layer_norm_grad)(sink dx, sink dw, sink db, const tensor *g, const tensor *x,
                                const tensor *w, const tensor *mean, const tensor *rstd)
 {
-    int64_t rows = row_count(x), n = x->shape[x->ndim - 1];
-    if (x->dtype == TORC_F64)
-        layer_norm_grad_f64(dx, dw, db, tensor_data(g), tensor_data(x), data_or_null(w),
-                            tensor_data(mean), tensor_data(rstd), rows, n);
-    else
-        layer_norm_grad_f32(dx, dw, db, tensor_data(g), tensor_data(x), data_or_null(w),
-                            tensor_data(mean), tensor_data(rstd), rows, n);
+    OF_DTYPE(layer_norm_grad, x, dx, dw, db, g, x, w, mean, rstd);
 }
 
 #else
 
 /* The row given, or one of scratch memory full of `value`. */
-static const T *F(row_of)(const T *given, T value, scratch_use use, int64_t n)
+static const T *F(row_of)(const tensor *given, T value, scratch_use use, int64_t n)
 {
     if (given)
-        return given;
+        return tensor_data(given);
     T *row = scratch(use, (size_t)n * sizeof *row);
     for (int64_t i = 0; i < n; i++)
         row[i] = value;
     return row;
 }
 
+/* ---- forward: `count` rows from x on. count is a constant where this is called, so that the loops
+ * over rows are unrolled and what they keep is in registers ---- */
+
+/* The next n numbers of x + residual, as rounded into sum; of x itself where residual is NULL. */
+static ALWAYS_INLINE F(vec) F(add_residual)(E *sum, const E *x, const E *residual, int64_t n)
+{
+    if (!residual)
+        return F(read_some)(x, n, 0);
+    F(write_some)(sum, F(read_some)(x, n, 0) + F(read_some)(residual, n, 0), n);
+    return F(read_some)(sum, n, 0);
+}
+
+static ALWAYS_INLINE void F(row_means)(T *mean, E *sum, const E *x, const E *residual, int64_t n,
+                                       int count)
+{
+    double total[TOGETHER] = {0};
+    for (int64_t first = 0; first < n; first += ROW_STRETCH) {
+        F(vec) added[TOGETHER] = {0};
+        for (int64_t i = first; i < min_i64(n, first + ROW_STRETCH); i += LANES(T))
+            for (int r = 0; r < count; r++) {
+                int64_t at = r * n + i;
+                added[r] +=
+                    F(add_residual)(sum + at, x + at, residual ? residual + at : NULL, n - i);
+            }
+        for (int r = 0; r < count; r++)
+            total[r] += F(sum_lanes)(added[r]);
+    }
+    for (int r = 0; r < count; r++)
+        mean[r] = (T)(total[r] / (double)n);
+}
+
 /* Around the mean, in a second pass: a difference of squares would cancel where the mean is large.
  */
-static double F(row_square_sum)(const T *x, T mean, int64_t n)
+static ALWAYS_INLINE void F(row_rstds)(T *rstd, const E *x, const T *mean, int64_t n, double eps,
+                                       int count)
 {
-    double total = 0;
+    double total[TOGETHER] = {0};
     for (int64_t first = 0; first < n; first += ROW_STRETCH) {
-        F(vec) sum = {0};
-        for (int64_t i = first; i < min_i64(n, first + ROW_STRETCH); i += LANES(T)) {
-            F(vec) d = F(load_some)(x + i, n - i, mean) - mean;
-            sum += d * d;
+        F(vec) added[TOGETHER] = {0};
+        for (int64_t i = first; i < min_i64(n, first + ROW_STRETCH); i += LANES(T))
+            for (int r = 0; r < count; r++) {
+                F(vec) d = F(read_some)(x + r * n + i, n - i, mean[r]) - mean[r];
+                added[r] += d * d;
+            }
+        for (int r = 0; r < count; r++)
+            total[r] += F(sum_lanes)(added[r]);
+    }
+    for (int r = 0; r < count; r++)
+        rstd[r] = (T)(1 / sqrt(total[r] / (double)n + eps));
+}
+
+typedef struct F(norm) {
+    E *out, *sum;
+    const E *x, *residual;
+    T *mean, *rstd;
+    const T *w, *b;
+    int64_t n;
+    double eps;
+} F(norm);
+
+static ALWAYS_INLINE void F(norm_rows)(const F(norm) * o, int64_t row, int count)
+{
+    int64_t n = o->n, start = row * n;
+    E *out = o->out + start, *sum = o->residual ? o->sum + start : NULL;
+    const E *x = o->x + start, *residual = o->residual ? o->residual + start : NULL;
+    const T *w = o->w, *b = o->b;
+    T mean[TOGETHER], rstd[TOGETHER];
+    F(row_means)(mean, sum, x, residual, n, count);
+    if (residual)
+        x = sum;
+    F(row_rstds)(rstd, x, mean, n, o->eps, count);
+    for (int64_t i = 0; i < n; i += LANES(T)) {
+        F(vec) slope = F(load_some)(w + i, n - i, 0), constant = F(load_some)(b + i, n - i, 0);
+        for (int r = 0; r < count; r++) {
+            F(vec) d = F(read_some)(x + r * n + i, n - i, 0) - mean[r];
+            F(write_some)(out + r * n + i, d * rstd[r] * slope + constant, n - i);
         }
-        total += F(sum_lanes)(sum);
     }
-    return total;
-}
-
-static void F(layer_norm)(T *out, T *mean, T *rstd, const T *x, const T *w, const T *b,
-                          int64_t rows, int64_t n, double eps)
-{
-    w = F(row_of)(w, 1, SCRATCH_WEIGHTS, n);
-    b = F(row_of)(b, 0, SCRATCH_OTHER, n);
-#pragma omp parallel for schedule(static) if (parallel_worth(rows * n * (int64_t)sizeof(T) * 2))
-    for (int64_t row = 0; row < rows; row++) {
-        const T *from = x + row * n;
-        T *to = out + row * n;
-        T m = (T)(F(row_sum)(from, n) / (double)n);
-        T r = (T)(1 / sqrt(F(row_square_sum)(from, m, n) / (double)n + eps));
-        mean[row] = m;
-        rstd[row] = r;
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            to[i] = (from[i] - m) * r * w[i] + b[i];
+    for (int r = 0; r < count; r++) {
+        o->mean[row + r] = mean[r];
+        o->rstd[row + r] = rstd[r];
     }
 }
 
-/* One row's dx, and its share added to dw and db. */
-static void F(row_grad)(T *dx, bool add, T *restrict dw, T *restrict db, const T *g, const T *x,
-                        const T *w, T mean, T rstd, int64_t n)
+static void F(layer_norm)(tensor *out, tensor *mean, tensor *rstd, tensor *sum, const tensor *x,
+                          const tensor *residual, const tensor *w, const tensor *b, double eps)
 {
-    T sum = 0, dot = 0;
-#pragma omp simd reduction(+ : sum, dot)
-    for (int64_t i = 0; i < n; i++) {
-        T xhat = (x[i] - mean) * rstd, gw = g[i] * w[i];
-        dw[i] += g[i] * xhat;
-        db[i] += g[i];
-        sum += gw;
-        dot += gw * xhat;
+    int64_t rows = row_count(x), n = x->shape[x->ndim - 1];
+    const F(norm) o = {.out = tensor_data(out),
+                       .sum = data_or_null(sum),
+                       .x = tensor_data(x),
+                       .residual = data_or_null(residual),
+                       .mean = tensor_data(mean),
+                       .rstd = tensor_data(rstd),
+                       .w = F(row_of)(w, 1, SCRATCH_WEIGHTS, n),
+                       .b = F(row_of)(b, 0, SCRATCH_OTHER, n),
+                       .n = n,
+                       .eps = eps};
+    int64_t moved = rows * n * (int64_t)sizeof(E) * (residual ? 4 : 2);
+#pragma omp parallel for schedule(static) if (parallel_worth(moved))
+    for (int64_t first = 0; first < rows; first += TOGETHER) {
+        if (rows - first >= TOGETHER)
+            F(norm_rows)(&o, first, TOGETHER);
+        else
+            for (int64_t row = first; row < rows; row++)
+                F(norm_rows)(&o, row, 1);
     }
-    sum /= (T)n;
-    dot /= (T)n;
-    if (dx && add)
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            dx[i] += rstd * (g[i] * w[i] - sum - (x[i] - mean) * rstd * dot);
-    else if (dx)
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            dx[i] = rstd * (g[i] * w[i] - sum - (x[i] - mean) * rstd * dot);
+}
+
+/* ---- backward ---- */
+
+typedef struct F(norm_grad) {
+    E *dx; /* may be NULL */
+    bool add;
+    const E *g, *x;
+    const T *w, *mean, *rstd;
+    int64_t n;
+} F(norm_grad);
+
+/* dx of one row, whose mean(g w) is `sum` and whose mean(g w xhat) is `dot`. */
+static ALWAYS_INLINE void F(row_dx)(const F(norm_grad) * o, int64_t row, T sum, T dot, bool add)
+{
+    int64_t n = o->n;
+    E *dx = o->dx + row * n;
+    const E *g = o->g + row * n, *x = o->x + row * n;
+    const T *w = o->w, mean = o->mean[row], rstd = o->rstd[row];
+    for (int64_t i = 0; i < n; i += LANES(T)) {
+        F(vec) gw = F(read_some)(g + i, n - i, 0) * F(load_some)(w + i, n - i, 0);
+        F(vec) xhat = (F(read_some)(x + i, n - i, 0) - mean) * rstd;
+        F(vec) d = rstd * (gw - sum - xhat * dot);
+        F(write_some)(dx + i, add ? F(read_some)(dx + i, n - i, 0) + d : d, n - i);
+    }
+}
+
+/* dx of `count` rows, a constant as in forward, and their share added to dw and db. */
+static ALWAYS_INLINE void F(grad_rows)(const F(norm_grad) * o, int64_t row, T *dw, T *db, int count)
+{
+    int64_t n = o->n;
+    const E *g = o->g + row * n, *x = o->x + row * n;
+    const T *w = o->w;
+    T mean[TOGETHER], rstd[TOGETHER];
+    F(vec) sum[TOGETHER] = {0}, dot[TOGETHER] = {0};
+    for (int r = 0; r < count; r++) {
+        mean[r] = o->mean[row + r];
+        rstd[r] = o->rstd[row + r];
+    }
+    for (int64_t i = 0; i < n; i += LANES(T)) {
+        F(vec) slope = F(load_some)(w + i, n - i, 0);
+        F(vec) to_w = F(load_some)(dw + i, n - i, 0), to_b = F(load_some)(db + i, n - i, 0);
+        for (int r = 0; r < count; r++) {
+            F(vec) from = F(read_some)(g + r * n + i, n - i, 0), gw = from * slope;
+            F(vec) xhat = (F(read_some)(x + r * n + i, n - i, 0) - mean[r]) * rstd[r];
+            to_w += from * xhat;
+            to_b += from;
+            sum[r] += gw;
+            dot[r] += gw * xhat;
+        }
+        F(store_some)(dw + i, to_w, n - i);
+        F(store_some)(db + i, to_b, n - i);
+    }
+    for (int r = 0; r < count && o->dx; r++) {
+        T mean_gw = F(sum_lanes)(sum[r]) / (T)n, mean_dot = F(sum_lanes)(dot[r]) / (T)n;
+        if (o->add)
+            F(row_dx)(o, row + r, mean_gw, mean_dot, true);
+        else
+            F(row_dx)(o, row + r, mean_gw, mean_dot, false);
+    }
 }
 
 /* out (+)= the parts' rows, in order. */
@@ -135,27 +254,36 @@ static void F(add_parts)(sink out, const T *parts, int64_t count, int64_t step, 
             to[i] += parts[part * step + i];
 }
 
-static void F(layer_norm_grad)(sink dx, sink dw, sink db, const T *g, const T *x, const T *w,
-                               const T *mean, const T *rstd, int64_t rows, int64_t n)
+static void F(layer_norm_grad)(sink dx, sink dw, sink db, const tensor *g, const tensor *x,
+                               const tensor *w, const tensor *mean, const tensor *rstd)
 {
+    int64_t rows = row_count(x), n = x->shape[x->ndim - 1];
     int64_t size = max_i64(PART_ROWS, part_count(rows, PARTS)), count = part_count(rows, size);
     T *parts = scratch(SCRATCH_PARTS, (size_t)(count * 2 * n) * sizeof *parts);
-    T *to = dx.t ? tensor_data(dx.t) : NULL;
-    w = F(row_of)(w, 1, SCRATCH_WEIGHTS, n);
-#pragma omp parallel for schedule(static) if (parallel_worth(rows * n * (int64_t)sizeof(T) * 3))
+    const F(norm_grad) o = {.dx = data_or_null(dx.t),
+                            .add = dx.add,
+                            .g = tensor_data(g),
+                            .x = tensor_data(x),
+                            .w = F(row_of)(w, 1, SCRATCH_WEIGHTS, n),
+                            .mean = tensor_data(mean),
+                            .rstd = tensor_data(rstd),
+                            .n = n};
+#pragma omp parallel for schedule(static) if (parallel_worth(rows * n * (int64_t)sizeof(E) * 3))
     for (int64_t index = 0; index < count; index++) {
         T *sums = parts + index * 2 * n;
         part p = part_of(rows, size, index);
+        int64_t row = p.first, end = p.first + p.n;
         memset(sums, 0, (size_t)(2 * n) * sizeof *sums);
-        for (int64_t row = p.first; row < p.first + p.n; row++)
-            F(row_grad)
-        (to ? to + row * n : NULL, dx.add, sums, sums + n, g + row * n, x + row * n, w, mean[row],
-         rstd[row], n);
+        for (; end - row >= TOGETHER; row += TOGETHER)
+            F(grad_rows)(&o, row, sums, sums + n, TOGETHER);
+        for (; row < end; row++)
+            F(grad_rows)(&o, row, sums, sums + n, 1);
     }
     F(add_parts)(dw, parts, count, 2 * n, n);
     F(add_parts)(db, parts + n, count, 2 * n, n);
 }
 
 #undef T
+#undef E
 #undef F
 #endif

@@ -6,14 +6,14 @@
  *
  * Images are walked place by place, and at each place over the channels: with channels last (NHWC)
  * that is along memory, in vectors. Channels first (NCHW) works too, one number at a time. Threads
- * share rows of output forward, and images in the gradient, where windows overlap; the order of
- * every sum is that of the loops, so any number of threads gives the same bits.
+ * share rows of what they write. In the gradient too a place is written once: where windows overlap
+ * it gathers, in their order, what those that cover it have to give.
  */
 #ifndef T
+#include "core/cpu/simd/number.h"
 #include "core/cpu/simd/vector.h"
 
-#define CHANNELS 64 /* of a mean at a time */
-
+/* Handed on by value: a store of bytes might change what a pointer shows. */
 typedef struct picture { /* element (n, c, row, column), in elements */
     int64_t images, channels, height, width;
     int64_t image, channel, row, column;
@@ -33,20 +33,38 @@ static part inside(int64_t i, int64_t size, window how)
     return (part){first, max_i64(0, last - first)};
 }
 
+/* The windows that cover place i of 0 .. along one direction, of `count`. */
+static part covering(int64_t i, int64_t count, window how)
+{
+    int64_t end = i + how.padding,
+            before = end - how.kernel; /* the last start, and one too early */
+    int64_t first = before < 0 ? 0 : before / how.stride + 1;
+    return (part){first, max_i64(0, min_i64(count, end / how.stride + 1) - first)};
+}
+
 #define T float
+#define E float
 #define F(name) name##_f32
 #include "core/cpu/simd/pool.c"
 #define T double
+#define E double
 #define F(name) name##_f64
 #include "core/cpu/simd/pool.c"
+#define T float
+#define E uint16_t
+#define F(name) name##_bf16
+#include "core/cpu/simd/pool.c"
+
+/* name_f32, name_f64 or name_bf16 of these arguments. */
+#define OF_DTYPE(dtype, name, ...) \
+    ((dtype) == TORC_F64    ? name##_f64(__VA_ARGS__) \
+     : (dtype) == TORC_BF16 ? name##_bf16(__VA_ARGS__) \
+                            : name##_f32(__VA_ARGS__))
 
 void SIMD(cpu_max_pool2d)(tensor *out, tensor *at, const tensor *x, window how)
 {
     picture from = picture_of(x), to = picture_of(out);
-    if (x->dtype == TORC_F64)
-        max_pool_f64(tensor_data(out), tensor_data(at), tensor_data(x), &to, &from, how);
-    else
-        max_pool_f32(tensor_data(out), tensor_data(at), tensor_data(x), &to, &from, how);
+    OF_DTYPE(x->dtype, max_pool, tensor_data(out), tensor_data(at), tensor_data(x), to, from, how);
 }
 
 void SIMD(cpu_max_pool2d_grad)(sink dx, const tensor *g, const tensor *at, window how)
@@ -54,21 +72,14 @@ void SIMD(cpu_max_pool2d_grad)(sink dx, const tensor *g, const tensor *at, windo
     if (!dx.t)
         return;
     picture to = picture_of(dx.t), from = picture_of(g), places = picture_of(at);
-    if (g->dtype == TORC_F64)
-        pool_grad_f64(tensor_data(dx.t), dx.add, tensor_data(g), tensor_data(at), &to, &from,
-                      &places, how);
-    else
-        pool_grad_f32(tensor_data(dx.t), dx.add, tensor_data(g), tensor_data(at), &to, &from,
-                      &places, how);
+    OF_DTYPE(g->dtype, pool_grad, tensor_data(dx.t), dx.add, tensor_data(g), tensor_data(at), to,
+             from, places, how);
 }
 
 void SIMD(cpu_avg_pool2d)(tensor *out, const tensor *x, window how)
 {
     picture from = picture_of(x), to = picture_of(out);
-    if (x->dtype == TORC_F64)
-        avg_pool_f64(tensor_data(out), tensor_data(x), &to, &from, how);
-    else
-        avg_pool_f32(tensor_data(out), tensor_data(x), &to, &from, how);
+    OF_DTYPE(x->dtype, avg_pool, tensor_data(out), tensor_data(x), to, from, how);
 }
 
 void SIMD(cpu_avg_pool2d_grad)(sink dx, const tensor *g, window how)
@@ -76,25 +87,49 @@ void SIMD(cpu_avg_pool2d_grad)(sink dx, const tensor *g, window how)
     if (!dx.t)
         return;
     picture to = picture_of(dx.t), from = picture_of(g);
-    if (g->dtype == TORC_F64)
-        pool_grad_f64(tensor_data(dx.t), dx.add, tensor_data(g), NULL, &to, &from, &from, how);
-    else
-        pool_grad_f32(tensor_data(dx.t), dx.add, tensor_data(g), NULL, &to, &from, &from, how);
+    OF_DTYPE(g->dtype, pool_grad, tensor_data(dx.t), dx.add, tensor_data(g), NULL, to, from, from,
+             how);
 }
 
 #else
 
+/* Cells between a byte and a lane each. Twice as wide at a time: more than that at once the
+ * compiler does one by one. */
+typedef uint16_t F(cells16) __attribute__((vector_size(2 * VECTOR_BYTES / sizeof(T))));
+typedef uint32_t F(cells32) __attribute__((vector_size(4 * VECTOR_BYTES / sizeof(T))));
+
+static ALWAYS_INLINE F(lanes) F(load_cells)(const uint8_t *at, int64_t n)
+{
+    F(bytes) bytes = {0};
+    if (n < LANES(T))
+        memcpy(&bytes, at, (size_t)n);
+    else
+        memcpy(&bytes, at, sizeof bytes);
+    F(cells32)
+    cells = __builtin_convertvector(__builtin_convertvector(bytes, F(cells16)), F(cells32));
+    return __builtin_convertvector(cells, F(lanes));
+}
+
+static ALWAYS_INLINE void F(store_cells)(uint8_t *at, F(lanes) lanes, int64_t n)
+{
+    F(cells32) cells = __builtin_convertvector(lanes, F(cells32));
+    F(bytes) bytes = __builtin_convertvector(__builtin_convertvector(cells, F(cells16)), F(bytes));
+    if (n < LANES(T))
+        memcpy(at, &bytes, (size_t)n);
+    else
+        memcpy(at, &bytes, sizeof bytes);
+}
+
 /* The largest of one window for one channel, or for the LANES channels of a vector. The first cell
  * inside stands even where all are -inf; a NaN wins, and is never beaten again. x is at the
  * window's cell (0, 0), which may lie outside. */
-static inline T F(max_one)(const T *x, const picture *from, part rows, part columns, int kernel,
-                           int *cell)
+static inline T F(max_one)(const E *x, picture from, part rows, part columns, int kernel, int *cell)
 {
-    T best = x[rows.first * from->row + columns.first * from->column];
+    T best = F(number)(x[rows.first * from.row + columns.first * from.column]);
     *cell = (int)(rows.first * kernel + columns.first);
     for (int64_t i = rows.first; i < rows.first + rows.n; i++)
         for (int64_t j = columns.first; j < columns.first + columns.n; j++) {
-            T value = x[i * from->row + j * from->column];
+            T value = F(number)(x[i * from.row + j * from.column]);
             if (value <= best || best != best)
                 continue;
             best = value;
@@ -103,14 +138,14 @@ static inline T F(max_one)(const T *x, const picture *from, part rows, part colu
     return best;
 }
 
-static inline F(vec) F(max_many)(const T *x, int64_t n, const picture *from, part rows,
-                                 part columns, int kernel, F(lanes) * cell)
+static ALWAYS_INLINE F(vec) F(max_many)(const E *x, int64_t n, picture from, part rows,
+                                        part columns, int kernel, F(lanes) * cell)
 {
-    F(vec) best = F(load_some)(x + rows.first * from->row + columns.first * from->column, n, 0);
+    F(vec) best = F(read_some)(x + rows.first * from.row + columns.first * from.column, n, 0);
     *cell = (F(lanes)){0} + (F(lane))(rows.first * kernel + columns.first);
     for (int64_t i = rows.first; i < rows.first + rows.n; i++)
         for (int64_t j = columns.first; j < columns.first + columns.n; j++) {
-            F(vec) value = F(load_some)(x + i * from->row + j * from->column, n, 0);
+            F(vec) value = F(read_some)(x + i * from.row + j * from.column, n, 0);
             F(lanes) stays = (value <= best) | (best != best);
             best = F(choose)(stays, best, value);
             *cell = (*cell & stays) | (((F(lanes)){0} + (F(lane))(i * kernel + j)) & ~stays);
@@ -118,145 +153,201 @@ static inline F(vec) F(max_many)(const T *x, int64_t n, const picture *from, par
     return best;
 }
 
-/* All channels of one output place: whole vectors where they lie side by side, else one by one. */
-static inline void F(max_pool_place)(T *out, uint8_t *at, const T *x, const picture *to,
-                                     const picture *from, part rows, part columns, int kernel)
+/* A vector of channels. The usual window, a whole one of 2 x 2, has code without loops. */
+static ALWAYS_INLINE void F(max_pool_vector)(E *out, uint8_t *at, const E *x, int64_t n,
+                                             picture from, part rows, part columns, int kernel)
 {
-    int64_t c = 0, n = to->channels;
-    for (; to->channel == 1 && from->channel == 1 && c < n; c += LANES(T)) {
-        F(lanes) cell;
-        F(store_some)
-        (out + c, F(max_many)(x + c, n - c, from, rows, columns, kernel, &cell), n - c);
-        F(bytes) bytes = __builtin_convertvector(cell, F(bytes));
-        memcpy(at + c, &bytes, n - c < LANES(T) ? (size_t)(n - c) : sizeof bytes);
-    }
+    const part both = {0, 2};
+    bool usual = kernel == 2 && rows.n == 2 && columns.n == 2 && n >= LANES(T);
+    F(lanes) cell;
+    F(vec)
+    best = usual ? F(max_many)(x, LANES(T), from, both, both, 2, &cell)
+                 : F(max_many)(x, n, from, rows, columns, kernel, &cell);
+    F(write_some)(out, best, n);
+    F(store_cells)(at, cell, n);
+}
+
+/* All channels of one output place: whole vectors where they lie side by side, else one by one. */
+static ALWAYS_INLINE void F(max_pool_place)(E *out, uint8_t *at, const E *x, picture to,
+                                            picture from, part rows, part columns, int kernel)
+{
+    int64_t c = 0, n = to.channels;
+    for (; to.channel == 1 && from.channel == 1 && c < n; c += LANES(T))
+        F(max_pool_vector)(out + c, at + c, x + c, n - c, from, rows, columns, kernel);
     for (; c < n; c++) {
         int cell;
-        out[c * to->channel] =
-            F(max_one)(x + c * from->channel, from, rows, columns, kernel, &cell);
-        at[c * to->channel] = (uint8_t)cell;
+        out[c * to.channel] =
+            F(element)(F(max_one)(x + c * from.channel, from, rows, columns, kernel, &cell));
+        at[c * to.channel] = (uint8_t)cell;
     }
 }
 
-static void F(max_pool)(T *out, uint8_t *at, const T *x, const picture *to, const picture *from,
-                        window how)
+static void F(max_pool)(E *out, uint8_t *at, const E *x, picture to, picture from, window how)
 {
-    int64_t work = to->images * to->channels * to->height * to->width * how.kernel * how.kernel;
+    int64_t work = to.images * to.channels * to.height * to.width * how.kernel * how.kernel;
 #pragma omp parallel for collapse(2) schedule(static) if (parallel_worth(work * 2))
-    for (int64_t n = 0; n < to->images; n++)
-        for (int64_t i = 0; i < to->height; i++)
-            for (int64_t j = 0; j < to->width; j++) {
-                int64_t place = n * to->image + i * to->row + j * to->column;
+    for (int64_t n = 0; n < to.images; n++)
+        for (int64_t i = 0; i < to.height; i++)
+            for (int64_t j = 0; j < to.width; j++) {
+                int64_t place = n * to.image + i * to.row + j * to.column;
                 int64_t row = i * how.stride - how.padding, column = j * how.stride - how.padding;
                 F(max_pool_place)
                 (out + place, at + place,
-                 x + n * from->image + row * from->row + column * from->column, to, from,
-                 inside(i, from->height, how), inside(j, from->width, how), how.kernel);
+                 x + n * from.image + row * from.row + column * from.column, to, from,
+                 inside(i, from.height, how), inside(j, from.width, how), how.kernel);
             }
 }
 
-/* Cells outside add nothing, but count: factor is 1 / kernel^2 everywhere. */
-static void F(avg_pool_place)(T *out, const T *x, const picture *to, const picture *from, part rows,
-                              part columns, T factor)
+/* Cells outside add nothing, but count: factor is 1 / kernel^2 everywhere. x is at the window's
+ * cell (0, 0). */
+static inline T F(sum_one)(const E *x, picture from, part rows, part columns)
 {
-    for (int64_t first = 0; first < to->channels; first += CHANNELS) {
-        int64_t n = min_i64(CHANNELS, to->channels - first);
-        T sum[CHANNELS] = {0};
-        for (int64_t i = rows.first; i < rows.first + rows.n; i++)
-            for (int64_t j = columns.first; j < columns.first + columns.n; j++) {
-                const T *cell = x + i * from->row + j * from->column + first * from->channel;
-#pragma omp simd
-                for (int64_t c = 0; c < n; c++)
-                    sum[c] += cell[c * from->channel];
-            }
-        for (int64_t c = 0; c < n; c++)
-            out[(first + c) * to->channel] = sum[c] * factor;
-    }
+    T sum = 0;
+    for (int64_t i = rows.first; i < rows.first + rows.n; i++)
+        for (int64_t j = columns.first; j < columns.first + columns.n; j++)
+            sum += F(number)(x[i * from.row + j * from.column]);
+    return sum;
 }
 
-static void F(avg_pool)(T *out, const T *x, const picture *to, const picture *from, window how)
+static ALWAYS_INLINE F(vec)
+    F(sum_many)(const E *x, int64_t n, picture from, part rows, part columns)
 {
-    int64_t work = to->images * to->channels * to->height * to->width * how.kernel * how.kernel;
+    F(vec) sum = {0};
+    for (int64_t i = rows.first; i < rows.first + rows.n; i++)
+        for (int64_t j = columns.first; j < columns.first + columns.n; j++)
+            sum += F(read_some)(x + i * from.row + j * from.column, n, 0);
+    return sum;
+}
+
+static ALWAYS_INLINE void F(avg_pool_place)(E *out, const E *x, picture to, picture from, part rows,
+                                            part columns, T factor)
+{
+    int64_t c = 0, n = to.channels;
+    for (; to.channel == 1 && from.channel == 1 && c < n; c += LANES(T))
+        F(write_some)(out + c, F(sum_many)(x + c, n - c, from, rows, columns) * factor, n - c);
+    for (; c < n; c++)
+        out[c * to.channel] =
+            F(element)(F(sum_one)(x + c * from.channel, from, rows, columns) * factor);
+}
+
+static void F(avg_pool)(E *out, const E *x, picture to, picture from, window how)
+{
+    int64_t work = to.images * to.channels * to.height * to.width * how.kernel * how.kernel;
     T factor = (T)1 / (T)(how.kernel * how.kernel);
 #pragma omp parallel for collapse(2) schedule(static) if (parallel_worth(work * 2))
-    for (int64_t n = 0; n < to->images; n++)
-        for (int64_t i = 0; i < to->height; i++)
-            for (int64_t j = 0; j < to->width; j++) {
+    for (int64_t n = 0; n < to.images; n++)
+        for (int64_t i = 0; i < to.height; i++)
+            for (int64_t j = 0; j < to.width; j++) {
                 int64_t row = i * how.stride - how.padding, column = j * how.stride - how.padding;
                 F(avg_pool_place)
-                (out + n * to->image + i * to->row + j * to->column,
-                 x + n * from->image + row * from->row + column * from->column, to, from,
-                 inside(i, from->height, how), inside(j, from->width, how), factor);
+                (out + n * to.image + i * to.row + j * to.column,
+                 x + n * from.image + row * from.row + column * from.column, to, from,
+                 inside(i, from.height, how), inside(j, from.width, how), factor);
             }
 }
 
 /* ---- gradients ---- */
 
-/* dx of one cell += g where the cell was the largest, or g * factor where at is NULL. */
-static inline void F(give)(T *dx, int64_t dx_step, const T *g, int64_t g_step, const uint8_t *at,
-                           int64_t at_step, int64_t channels, int cell, T factor)
+/* Of one place of dx: the windows that cover it, and what they give. */
+typedef struct F(cover) {
+    part rows, columns;
+    int64_t row, column; /* of the place, counted from the first cell of window 0 */
+    const E *g;
+    const uint8_t *at; /* NULL: of a mean */
+    picture from, places;
+    window how;
+} F(cover);
+
+/* The place's cell in window (i, j). */
+static ALWAYS_INLINE int F(cell_in)(const F(cover) * p, int64_t i, int64_t j)
 {
-    if (at)
-#pragma omp simd
-        for (int64_t c = 0; c < channels; c++)
-            dx[c * dx_step] += at[c * at_step] == cell ? g[c * g_step] : 0;
-    else
-#pragma omp simd
-        for (int64_t c = 0; c < channels; c++)
-            dx[c * dx_step] += g[c * g_step] * factor;
+    int64_t row = p->row - i * p->how.stride, column = p->column - j * p->how.stride;
+    return (int)(row * p->how.kernel + column);
 }
 
-/* Right before its sums: the image is still in the cache when they come. */
-static void F(clear_image)(T *dx, const picture *to)
+/* sum + what the windows give to channel c: g where the place was the largest, or g times factor.
+ */
+static inline T F(given_one)(const F(cover) * p, int64_t c, T sum, T factor)
 {
-    for (int64_t i = 0; i < to->height; i++)
-        for (int64_t j = 0; j < to->width; j++)
-            for (int64_t c = 0; c < to->channels; c++)
-                dx[i * to->row + j * to->column + c * to->channel] = 0;
-}
-
-/* One output place of one image. */
-static void F(place_grad)(T *dx, const T *g, const uint8_t *at, const picture *to,
-                          const picture *from, const picture *places, part rows, part columns,
-                          int kernel)
-{
-    T factor = (T)1 / (T)(kernel * kernel);
-    bool vectors = to->channel == 1 && from->channel == 1 && places->channel == 1;
-    for (int64_t i = rows.first; i < rows.first + rows.n; i++)
-        for (int64_t j = columns.first; j < columns.first + columns.n; j++) {
-            T *cell = dx + i * to->row + j * to->column;
-            if (vectors)
-                F(give)(cell, 1, g, 1, at, 1, to->channels, (int)(i * kernel + j), factor);
-            else
-                F(give)
-            (cell, to->channel, g, from->channel, at, places->channel, to->channels,
-             (int)(i * kernel + j), factor);
+    picture from = p->from, places = p->places;
+    for (int64_t i = p->rows.first; i < p->rows.first + p->rows.n; i++)
+        for (int64_t j = p->columns.first; j < p->columns.first + p->columns.n; j++) {
+            int64_t at = i * places.row + j * places.column + c * places.channel;
+            T g = F(number)(p->g[i * from.row + j * from.column + c * from.channel]);
+            if (!p->at)
+                sum += g * factor;
+            else if (p->at[at] == F(cell_in)(p, i, j))
+                sum += g;
         }
+    return sum;
 }
 
-/* Windows may overlap, so what they give is added to zeros; `at` is NULL for means. */
-static void F(pool_grad)(T *dx, bool add, const T *g, const uint8_t *at, const picture *to,
-                         const picture *from, const picture *places, window how)
+/* The same of window (i, j) for the next n channels, as many as a vector holds. */
+static ALWAYS_INLINE F(vec) F(given_in)(const F(cover) * p, int64_t i, int64_t j, int64_t c,
+                                        int64_t n, F(vec) sum, T factor)
 {
-    int64_t work =
-        from->images * from->channels * from->height * from->width * how.kernel * how.kernel;
-#pragma omp parallel for schedule(static) if (parallel_worth(work * 2))
-    for (int64_t n = 0; n < to->images; n++) {
-        T *image = dx + n * to->image;
-        if (!add)
-            F(clear_image)(image, to);
-        for (int64_t i = 0; i < from->height; i++)
-            for (int64_t j = 0; j < from->width; j++) {
-                int64_t row = i * how.stride - how.padding, column = j * how.stride - how.padding;
-                int64_t place = n * places->image + i * places->row + j * places->column;
-                F(place_grad)
-                (image + row * to->row + column * to->column,
-                 g + n * from->image + i * from->row + j * from->column, at ? at + place : NULL, to,
-                 from, places, inside(i, to->height, how), inside(j, to->width, how), how.kernel);
-            }
+    picture from = p->from, places = p->places;
+    F(vec) g = F(read_some)(p->g + i * from.row + j * from.column + c, n, 0);
+    if (!p->at)
+        return sum + g * factor;
+    F(lanes) cells = F(load_cells)(p->at + i * places.row + j * places.column + c, n);
+    return sum + F(unless)(g, cells != F(cell_in)(p, i, j));
+}
+
+static ALWAYS_INLINE F(vec)
+    F(given_many)(const F(cover) * p, int64_t c, int64_t n, F(vec) sum, T factor)
+{
+    if (p->rows.n == 1 && p->columns.n == 1) /* windows that do not overlap */
+        return F(given_in)(p, p->rows.first, p->columns.first, c, n, sum, factor);
+    for (int64_t i = p->rows.first; i < p->rows.first + p->rows.n; i++)
+        for (int64_t j = p->columns.first; j < p->columns.first + p->columns.n; j++)
+            sum = F(given_in)(p, i, j, c, n, sum, factor);
+    return sum;
+}
+
+/* All channels of one place of dx. */
+static ALWAYS_INLINE void F(place_grad)(E *dx, bool add, picture to, const F(cover) * p)
+{
+    const T factor = (T)1 / (T)(p->how.kernel * p->how.kernel);
+    int64_t c = 0, channels = to.channels;
+    bool vectors = to.channel == 1 && p->from.channel == 1 && p->places.channel == 1;
+    for (; vectors && c < channels; c += LANES(T)) {
+        int64_t n = min_i64(LANES(T), channels - c);
+        F(vec) sum = add ? F(read_some)(dx + c, n, 0) : (F(vec)){0};
+        F(write_some)(dx + c, F(given_many)(p, c, n, sum, factor), n);
+    }
+    for (; c < channels; c++) {
+        E *to_c = dx + c * to.channel;
+        *to_c = F(element)(F(given_one)(p, c, add ? F(number)(*to_c) : 0, factor));
     }
 }
 
+/* `at` is NULL for means. */
+static void F(pool_grad)(E *dx, bool add, const E *g, const uint8_t *at, picture to, picture from,
+                         picture places, window how)
+{
+    int64_t work = to.images * to.channels * to.height * to.width * 4;
+#pragma omp parallel for collapse(2) schedule(static) if (parallel_worth(work * 2))
+    for (int64_t n = 0; n < to.images; n++)
+        for (int64_t row = 0; row < to.height; row++) {
+            F(cover)
+            p = {.row = row + how.padding,
+                 .rows = covering(row, from.height, how),
+                 .g = g + n * from.image,
+                 .at = at ? at + n * places.image : NULL,
+                 .from = from,
+                 .places = places,
+                 .how = how};
+            for (int64_t column = 0; column < to.width; column++) {
+                p.column = column + how.padding;
+                p.columns = covering(column, from.width, how);
+                F(place_grad)
+                (dx + n * to.image + row * to.row + column * to.column, add, to, &p);
+            }
+        }
+}
+
 #undef T
+#undef E
 #undef F
 #endif

@@ -11,6 +11,7 @@
  * except for about one in 10^8.
  */
 #include "core/cpu/simd/block.h"
+#include "core/cpu/simd/number.h"
 #include "core/cpu/simd/vmath.h"
 #include "core/rng.h"
 
@@ -124,21 +125,28 @@ void SIMD(cpu_normal)(tensor *out, uint64_t key, uint64_t counter, double mean, 
 /* ---- dropout ---- */
 
 /* Kept as uniform() in f32 would decide: the upper 24 bits of the draw, as a fraction, >= p. */
-#define DROPOUT_LOOP(T, type) \
-    static void dropout_##type(T *to, const T *x, const uint32_t *bits, int64_t n, double p, \
+#define DROPOUT_LOOP(T, E, type) \
+    static void dropout_##type(E *to, const E *x, const uint32_t *bits, int64_t n, double p, \
                                bool add) \
     { \
         const uint32_t dropped = (uint32_t)ceil(p * 0x1p24); \
         const T scale = (T)(1 / (1 - p)); \
         if (add) \
-            _Pragma("omp simd") for (int64_t i = 0; i < n; i++) to[i] += \
-                bits[i] >> 8 >= dropped ? x[i] * scale : 0; \
+            _Pragma("omp simd") for (int64_t i = 0; i < n; i++) \
+            { \
+                T kept = bits[i] >> 8 >= dropped ? number_##type(x[i]) * scale : 0; \
+                to[i] = element_##type(number_##type(to[i]) + kept); \
+            } \
         else \
-            _Pragma("omp simd") for (int64_t i = 0; i < n; i++) to[i] = \
-                bits[i] >> 8 >= dropped ? x[i] * scale : 0; \
+            _Pragma("omp simd") for (int64_t i = 0; i < n; i++) \
+            { \
+                T kept = bits[i] >> 8 >= dropped ? number_##type(x[i]) * scale : 0; \
+                to[i] = element_##type(kept); \
+            } \
     }
-DROPOUT_LOOP(float, f32)
-DROPOUT_LOOP(double, f64)
+DROPOUT_LOOP(float, float, f32)
+DROPOUT_LOOP(double, double, f64)
+DROPOUT_LOOP(float, uint16_t, bf16)
 
 static void dropout_block(const walk *w, part p, torc_dtype type, const uint32_t *bits,
                           double probability, bool add)
@@ -151,6 +159,8 @@ static void dropout_block(const walk *w, part p, torc_dtype type, const uint32_t
         SIMD(block_gather)(w, 0, p, type, &result);
     if (type == TORC_F32)
         dropout_f32(to, x, bits, p.n, probability, add);
+    else if (type == TORC_BF16)
+        dropout_bf16(to, x, bits, p.n, probability, add);
     else
         dropout_f64(to, x, bits, p.n, probability, add);
     if (!direct)
@@ -160,7 +170,7 @@ static void dropout_block(const walk *w, part p, torc_dtype type, const uint32_t
 static void dropout_blocks(part blocks, const walk *w, double p, uint64_t key, uint64_t counter,
                            bool add)
 {
-    torc_dtype type = block_type(w->operand[1].dtype);
+    torc_dtype type = w->operand[1].dtype; /* of both: bf16 is read and written as it is */
     draws buffer;
     for (int64_t index = blocks.first; index < blocks.first + blocks.n; index++) {
         part at = walk_block(w, index);

@@ -15,6 +15,7 @@
  * of threads, and a sum of f32 is exact to its last rounding or two.
  */
 #include "core/cpu/simd/block.h"
+#include "core/cpu/simd/number.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -30,21 +31,21 @@
 #define MAX(a, x) ((x) > (a) || (x) != (x) ? (x) : (a)) /* once NaN, always NaN */
 #define MIN(a, x) ((x) < (a) || (x) != (x) ? (x) : (a))
 
-#define ROW_LOOP(T, type, name, COMBINE) \
+#define ROW_LOOP(E, type, name, COMBINE) \
     static void row_##name##_##type(double *lanes, const void *from, int64_t n) \
     { \
-        const T *x = from; \
+        const E *x = from; \
         double lane[LANES]; \
         memcpy(lane, lanes, sizeof lane); \
         int64_t i = 0; \
         for (; i + LANES <= n; i += LANES) \
             _Pragma("omp simd") for (int l = 0; l < LANES; l++) \
             { \
-                double v = (double)x[i + l]; \
+                double v = (double)number_##type(x[i + l]); \
                 lane[l] = COMBINE(lane[l], v); \
             } \
         for (int l = 0; i + l < n; l++) { \
-            double v = (double)x[i + l]; \
+            double v = (double)number_##type(x[i + l]); \
             lane[l] = COMBINE(lane[l], v); \
         } \
         memcpy(lanes, lane, sizeof lane); \
@@ -54,16 +55,17 @@
 
 /* Four rows at a time spare three of four times to read and write the results; each result still
  * takes its elements one after the other. */
-#define COLUMN_LOOP(T, type, name, COMBINE) \
+#define COLUMN_LOOP(E, type, name, COMBINE) \
     static void column_##name##_##type(double *to, const void *from, int64_t stride, int64_t rows, \
                                        int64_t n) \
     { \
-        const T *x = from; \
+        const E *x = from; \
         for (; rows >= 4; rows -= 4, x += 4 * stride) \
             _Pragma("omp simd") for (int64_t i = 0; i < n; i++) \
             { \
-                double a = (double)x[i], b = (double)x[i + stride]; \
-                double c = (double)x[i + 2 * stride], d = (double)x[i + 3 * stride]; \
+                double a = (double)number_##type(x[i]), b = (double)number_##type(x[i + stride]); \
+                double c = (double)number_##type(x[i + 2 * stride]); \
+                double d = (double)number_##type(x[i + 3 * stride]); \
                 double sum = COMBINE(to[i], a); \
                 sum = COMBINE(sum, b); \
                 sum = COMBINE(sum, c); \
@@ -72,28 +74,30 @@
         for (; rows > 0; rows--, x += stride) \
             _Pragma("omp simd") for (int64_t i = 0; i < n; i++) \
             { \
-                double a = (double)x[i]; \
+                double a = (double)number_##type(x[i]); \
                 to[i] = COMBINE(to[i], a); \
             } \
     }
 
-#define LOOPS(T, type) \
-    ROW_LOOP(T, type, sum, SUM) \
-    ROW_LOOP(T, type, max, MAX) \
-    ROW_LOOP(T, type, min, MIN) \
-    COLUMN_LOOP(T, type, sum, SUM) \
-    COLUMN_LOOP(T, type, max, MAX) \
-    COLUMN_LOOP(T, type, min, MIN)
-LOOPS(float, f32)
-LOOPS(double, f64)
-
+/* The loops over a type, and the table of them: [rows or columns][reduce_op]. */
+#define LOOPS(E, type) \
+    ROW_LOOP(E, type, sum, SUM) \
+    ROW_LOOP(E, type, max, MAX) \
+    ROW_LOOP(E, type, min, MIN) \
+    COLUMN_LOOP(E, type, sum, SUM) \
+    COLUMN_LOOP(E, type, max, MAX) \
+    COLUMN_LOOP(E, type, min, MIN) \
+    static const row_loop rows_##type[] = {row_sum_##type, row_max_##type, row_min_##type}; \
+    static const column_loop columns_##type[] = {column_sum_##type, column_max_##type, \
+                                                 column_min_##type};
 typedef void (*row_loop)(double *lanes, const void *from, int64_t n);
 typedef void (*column_loop)(double *to, const void *from, int64_t stride, int64_t rows, int64_t n);
+LOOPS(float, f32)
+LOOPS(double, f64)
+LOOPS(uint16_t, bf16)
 
-static const row_loop row_loops[2][3] = {{row_sum_f32, row_max_f32, row_min_f32},
-                                         {row_sum_f64, row_max_f64, row_min_f64}};
-static const column_loop column_loops[2][3] = {{column_sum_f32, column_max_f32, column_min_f32},
-                                               {column_sum_f64, column_max_f64, column_min_f64}};
+#define LOOPS_OF(type, name) \
+    (type == TORC_F64 ? name##_f64 : type == TORC_BF16 ? name##_bf16 : name##_f32)
 
 static double combine(reduce_op op, double a, double x)
 {
@@ -111,10 +115,10 @@ typedef struct plan {
     reduce_op op;
     double scale;
     bool add;
-    torc_dtype dtype, type; /* of x, and of blocks of it */
-    walk groups;            /* kept dimensions but for the columns; operand 0 is x, 1 is out */
-    walk reduced;           /* a result's elements; operand 0 is x */
-    int64_t columns;        /* in the kept dimension that is the loop's; 0: rows */
+    torc_dtype dtype; /* of x, and of blocks of it */
+    walk groups;      /* kept dimensions but for the columns; operand 0 is x, 1 is out */
+    walk reduced;     /* a result's elements; operand 0 is x */
+    int64_t columns;  /* in the kept dimension that is the loop's; 0: rows */
     int64_t x_stride, out_stride, tiles; /* along the columns; groups of COLUMNS among them */
     int64_t fold;                        /* so many rows of few columns are handled as one row */
     int64_t part, parts; /* what is cut: blocks of `reduced` for rows, its positions else */
@@ -134,7 +138,7 @@ static int column_dim(const walk *w, const bool *kept, int64_t row)
 
 static void plan_rows(plan *p)
 {
-    bool direct = block_is_direct(&p->reduced, 0, p->type);
+    bool direct = block_is_direct(&p->reduced, 0, p->dtype);
     walk_cut(&p->reduced, direct ? BLOCK_DIRECT : BLOCK_LENGTH);
     p->part = max_i64(1, p->reduced.blocks * PART / p->reduced.numel);
     p->parts = part_count(p->reduced.blocks, p->part);
@@ -145,8 +149,7 @@ static void plan_columns(plan *p)
 {
     int64_t width = min_i64(p->columns, COLUMNS);
     const walk *r = &p->reduced;
-    bool packed = p->dtype == p->type && p->x_stride == 1 && r->ndim == 1 &&
-                  r->operand[0].stride[0] == p->columns;
+    bool packed = p->x_stride == 1 && r->ndim == 1 && r->operand[0].stride[0] == p->columns;
     p->fold = packed ? min_i64(COLUMNS / p->columns, r->numel) : 1;
     p->part = max_i64(1, PART / width);
     p->parts = part_count(r->numel, p->part);
@@ -163,7 +166,7 @@ static plan plan_of(reduce_op op, const tensor *x, const tensor *out)
         reduced[d] = !kept[d];
         row *= kept[d] ? 1 : w.shape[d];
     }
-    plan p = {.op = op, .dtype = x->dtype, .type = block_type(x->dtype)};
+    plan p = {.op = op, .dtype = x->dtype};
     p.reduced = walk_select(&w, reduced);
     int d = column_dim(&w, kept, row);
     if (d >= 0) {
@@ -189,7 +192,7 @@ static int64_t group_width(const plan *p, int64_t group)
 /* The blocks of one part; `r` is this thread's, to be moved to the group's elements. */
 static void reduce_rows(const plan *p, walk *r, int64_t part_index, double *to)
 {
-    row_loop loop = row_loops[p->type == TORC_F64][p->op];
+    row_loop loop = LOOPS_OF(p->dtype, rows)[p->op];
     double lane[LANES];
     for (int l = 0; l < LANES; l++)
         lane[l] = identity(p->op);
@@ -197,7 +200,7 @@ static void reduce_rows(const plan *p, walk *r, int64_t part_index, double *to)
     for (int64_t b = blocks.first; b < blocks.first + blocks.n; b++) {
         block buffer;
         part at = walk_block(r, b);
-        loop(lane, block_at(r, 0, at, p->type, &buffer), at.n);
+        loop(lane, block_at(r, 0, at, p->dtype, &buffer), at.n);
     }
     for (int half = LANES / 2; half; half /= 2)
         for (int l = 0; l < half; l++)
@@ -209,8 +212,8 @@ static void reduce_rows(const plan *p, walk *r, int64_t part_index, double *to)
 static void reduce_columns(const plan *p, const walk *r, int64_t part_index, int64_t width,
                            double *to)
 {
-    column_loop loop = column_loops[p->type == TORC_F64][p->op];
-    bool direct = p->dtype == p->type && p->x_stride == 1;
+    column_loop loop = LOOPS_OF(p->dtype, columns)[p->op];
+    bool direct = p->x_stride == 1;
     int64_t stride = r->operand[0].stride[r->ndim - 1];
     part rows = part_of(r->numel, p->part, part_index);
     for (int64_t c = 0; c < width; c++)
@@ -222,7 +225,7 @@ static void reduce_columns(const plan *p, const walk *r, int64_t part_index, int
         if (direct) {
             loop(to, x, stride, n, width);
         } else {
-            SIMD(block_load)(p->type, &buffer, p->dtype, x, p->x_stride, width);
+            SIMD(block_load)(p->dtype, &buffer, p->dtype, x, p->x_stride, width);
             loop(to, &buffer, 0, 1, width);
         }
     }
@@ -232,7 +235,7 @@ static void reduce_columns(const plan *p, const walk *r, int64_t part_index, int
  * belong to one column are combined at the end. */
 static void reduce_folded(const plan *p, const walk *r, int64_t part_index, double *to)
 {
-    column_loop loop = column_loops[p->type == TORC_F64][p->op];
+    column_loop loop = LOOPS_OF(p->dtype, columns)[p->op];
     part rows = part_of(r->numel, p->part, part_index);
     const char *x = walk_at(r, 0, rows.first);
     int64_t width = p->columns, wide = p->fold * width, whole = rows.n / p->fold;

@@ -97,14 +97,22 @@ static ALWAYS_INLINE vec_f64 read_some_f64(const double *from, int64_t n, double
     return load_some_f64(from, n, fill);
 }
 
+/* The fill is not rounded to bf16: so a mean, say, is one that a subtraction of it makes 0. */
 static ALWAYS_INLINE vec_f32 read_some_bf16(const uint16_t *from, int64_t n, float fill)
 {
     if (n >= LANES(float))
         return read_bf16(from);
-    uint16_t lane[VECTOR_BYTES / sizeof(float)];
-    write_bf16(lane, (vec_f32){0} + fill);
-    memcpy(lane, from, (size_t)n * sizeof *lane);
-    return read_bf16(lane);
+#ifdef __AVX512F__
+    __mmask16 there = (__mmask16)((1u << n) - 1);
+    halves some = (halves)_mm256_maskz_loadu_epi16(there, from);
+    return _mm512_mask_mov_ps((vec_f32){0} + fill, there, widen(some));
+#else
+    float lane[VECTOR_BYTES / sizeof(float)];
+    store_f32(lane, (vec_f32){0} + fill);
+    for (int64_t i = 0; i < n; i++)
+        lane[i] = bf16_to_f32(from[i]);
+    return load_f32(lane);
+#endif
 }
 
 static ALWAYS_INLINE void write_some_f32(float *to, vec_f32 v, int64_t n)
@@ -119,9 +127,17 @@ static ALWAYS_INLINE void write_some_f64(double *to, vec_f64 v, int64_t n)
 
 static ALWAYS_INLINE void write_some_bf16(uint16_t *to, vec_f32 v, int64_t n)
 {
+    if (n >= LANES(float)) {
+        write_bf16(to, v);
+        return;
+    }
+#ifdef __AVX512F__
+    _mm256_mask_storeu_epi16(to, (__mmask16)((1u << n) - 1), (__m256i)narrow(v));
+#else
     uint16_t lane[VECTOR_BYTES / sizeof(float)];
     write_bf16(lane, v);
-    memcpy(to, lane, (size_t)min_i64(n, LANES(float)) * sizeof *lane);
+    memcpy(to, lane, (size_t)n * sizeof *lane);
+#endif
 }
 
 /*
