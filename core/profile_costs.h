@@ -139,8 +139,8 @@ static inline bool is_low(const tensor *t)
     (out, pre, x, w, bias, act), product_flops(out, x, bias, false) + (act < 0 ? 0 : N(out)), \
         size_of(out) + size_of(pre) + size_of(x) + size_of(w) + size_of(bias), is_low(x)
 #define COST_activation_grad \
-    (dpre, dbias, act, pre, y, g), (act < 0 ? 1 : 2) * N(g), \
-        size_of(dpre) + sink_size(dbias) + size_of(pre) + size_of(y) + size_of(g)
+    (dpre, dbias, act, kept, g), (act < 0 ? 1 : 2) * N(g), \
+        size_of(dpre) + sink_size(dbias) + (act < 0 ? 0 : size_of(kept)) + size_of(g)
 #define COST_conv2d \
     (out, pre, x, w, bias, how, act), \
         conv_flops(out, x, how) + (bias ? N(out) : 0) + (act < 0 ? 0 : N(out)), \

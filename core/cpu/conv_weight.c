@@ -230,7 +230,7 @@ static void sum_bias(sink dbias, const tensor *g, void *data)
                    .shape = {g->shape[0] * g->shape[2] * g->shape[3], g->shape[1]},
                    .stride = {g->shape[1], 1},
                    .store = &store};
-    cpu_kernels()->activation_grad(NULL, dbias, EW_NONE, NULL, NULL, &rows);
+    cpu_kernels()->activation_grad(NULL, dbias, EW_NONE, NULL, &rows);
 }
 
 /* By the primitive; where there is none, in f32. */

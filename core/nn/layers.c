@@ -66,11 +66,16 @@ torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_opti
 
 /* ---- conv2d: weight [out, in / groups, kernel, kernel], bias [out] ---- */
 
-static torc_tensor *conv2d_forward(torc_module *self, torc_tensor *x)
+static torc_tensor *conv2d_with(torc_module *self, torc_tensor *x, elementwise_op act)
 {
     const torc_conv2d_options *how = torc_module_state(self);
-    return torc_conv2d_op(module_site(), x, module_entry(self, WEIGHT), module_entry(self, BIAS),
-                          *how);
+    return op_conv2d_act(module_site(), x, module_entry(self, WEIGHT), module_entry(self, BIAS),
+                         *how, act);
+}
+
+static torc_tensor *conv2d_forward(torc_module *self, torc_tensor *x)
+{
+    return conv2d_with(self, x, EW_NONE);
 }
 
 torc_module *torc_conv2d(torc_site at, int64_t in, int64_t out, int kernel, torc_conv2d_options o)
@@ -83,6 +88,7 @@ torc_module *torc_conv2d(torc_site at, int64_t in, int64_t out, int kernel, torc
                (long long)in, (long long)out);
     torc_module *m = module_new(at, "Conv2d", conv2d_forward, sizeof o);
     *(torc_conv2d_options *)torc_module_state(m) = o;
+    module_offer(m, conv2d_with);
     torc_shape weight = {4, {out, in / groups, kernel, kernel}};
     add_affine(at, m, weight, !o.no_bias, in / groups * kernel * kernel);
     return m;

@@ -62,20 +62,14 @@ static tensor as_rows(const tensor *image)
     return rows;
 }
 
-/* The gradient of what act was applied to, and on the way the bias's. Released with tensor_drop().
- */
+/* The gradient of what act was applied to, and on the way the bias's: in the order of y, as every
+ * gradient of y is. Released with tensor_drop(). */
 static tensor *through_activation(node *n, const convolution *s, tensor *grad, sink db)
 {
     const call *c = &n->made;
-    tensor *g = tensor_create_like(c, n->out, grad->dtype, OWNER_HOUSE); /* in the order of y */
-    tensor *d = tensor_create_like(c, n->out, grad->dtype, OWNER_HOUSE);
-    kernels_here()->copy(g, grad);
-    tensor d_rows = as_rows(d), g_rows = as_rows(g), y_rows = as_rows(n->out), pre_rows;
-    if (s->pre)
-        pre_rows = as_rows(s->pre);
-    kernels_here()->activation_grad(&d_rows, db, s->act, s->pre ? &pre_rows : NULL, &y_rows,
-                                    &g_rows);
-    tensor_drop(g);
+    tensor *d = tape_reuse(c, grad);
+    tensor d_rows = as_rows(d), g_rows = as_rows(grad), kept = as_rows(s->pre ? s->pre : n->out);
+    kernels_here()->activation_grad(&d_rows, db, s->act, &kept, &g_rows);
     return d;
 }
 

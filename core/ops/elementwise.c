@@ -16,7 +16,7 @@ typedef struct scalars {
 
 bool op_gradient_reads_result(elementwise_op op)
 {
-    return op == EW_relu || op == EW_tanh || op == EW_sigmoid || op == EW_exp;
+    return op == EW_relu || op == EW_tanh || op == EW_sigmoid || op == EW_exp || op == EW_sqrt;
 }
 
 static void unary_backward(node *n, tensor *grad)

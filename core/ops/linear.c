@@ -2,7 +2,7 @@
  * linear -- the linear layer's product, with the activation behind it.
  *
  *     pre = x w^T + bias        y = act(pre)
- *     dpre = act'(pre, y) g     dbias = sum of dpre over rows     (one pass)
+ *     dpre = act'(pre or y) g   dbias = sum of dpre over rows     (one pass)
  *     dx = dpre w               dw = dpre^T x                     dw straight into the gradient
  *
  * x may have any dimensions before its last: they are rows. Without an activation y is pre, and
@@ -43,12 +43,11 @@ static tensor *pre_gradient(node *n, tensor *grad)
     sink dbias = n->inputs == 3 ? tape_sink(n, 2) : (sink){NULL, false};
     tensor *whole = s->act == EW_NONE ? NULL : tape_reuse(c, grad);
     tensor *g = as_rows(c, grad), *d = as_rows_or_null(c, whole);
-    tensor *y = as_rows(c, n->out), *pre = as_rows_or_null(c, s->pre);
+    tensor *kept = as_rows(c, s->pre ? s->pre : n->out);
     if (d || dbias.t)
-        kernels_here()->activation_grad(d, dbias, s->act, pre, y, g);
+        kernels_here()->activation_grad(d, dbias, s->act, kept, g);
     tensor_drop(whole);
-    tensor_drop(y);
-    tensor_drop(pre);
+    tensor_drop(kept);
     if (!d)
         return g;
     tensor_drop(g);

@@ -7,6 +7,12 @@
  * Layer norm takes mean and var over the last dimension, a row each (Ba, Kiros, Hinton 2016); batch
  * norm over all but the channels, a channel each (Ioffe, Szegedy 2015).
  *
+ * Statistics, weights and running statistics of bf16 activations are f32. Behind a residual
+ * connection the addition is in layer norm's kernel, though on the tape it is a node of its own:
+ *
+ *     x --------(+)--> sum ------------> to the next (+)       sum is read and written once, where
+ *     branch ----'      '--> norm --> y                        it is made
+ *
  * Synchronised, a channel is spread over the ranks, and the sums behind the statistics, and behind
  * mean(dh) and mean(dh h), are taken over all of them:
  *
@@ -22,12 +28,12 @@
 
 #include <stdlib.h>
 
-/* A weight or bias of `width` elements, or NULL. */
+/* A weight or bias of `width` elements as the kernels read it, or NULL. */
 static tensor *affine(const call *c, torc_tensor *handle, int64_t width, torc_dtype dtype)
 {
     if (!handle)
         return NULL;
-    tensor *t = op_float(c, torc_to(c->at, handle, dtype));
+    tensor *t = op_float(c, torc_contiguous(c->at, torc_to(c->at, handle, dtype)));
     if (t->ndim != 1 || t->shape[0] != width)
         call_die(c, "expected weight and bias of %lld, found %s", (long long)width,
                  tensor_shape_text(t));
@@ -75,27 +81,67 @@ static void layer_norm_backward(node *n, tensor *grad)
                                     s->weight ? n->in[1] : NULL, s->mean, s->spread);
 }
 
-torc_tensor *torc_layer_norm_op(torc_site at, torc_tensor *hx, torc_tensor *hw, torc_tensor *hb,
-                                double eps)
+/* The gradient of a sum is that of each of its terms. */
+static void addition_backward(node *n, tensor *grad)
 {
-    const call c = {at, __func__};
-    torc_dtype dtype = op_float(&c, hx)->dtype, compute = op_compute_dtype(dtype);
-    tensor *x = tensor_of(&c, torc_contiguous(at, torc_to(at, hx, compute)));
+    for (int i = 0; i < 2; i++)
+        tape_give(n, i, tensor_share(grad));
+}
+
+/* What torc_add() says of its result, of one that the kernel has written already. */
+static void record_addition(const call *c, tensor *sum, tensor *a, tensor *b)
+{
+    tape_record(c, addition_backward, sum, 2, (tensor *[]){a, b}, 0);
+    tape_unread(sum, true, true);
+    op_pass_weight(sum, a, b);
+}
+
+/* x's, or that of sum = x + residual, which is written; NULL both where there is no residual. */
+static tensor *layer_norm(const call *c, tensor *x, tensor *residual, tensor *sum, torc_tensor *hw,
+                          torc_tensor *hb, double eps)
+{
     if (x->ndim < 1)
-        call_die(&c, "expected at least one dimension, found a scalar");
+        call_die(c, "expected at least one dimension, found a scalar");
     int64_t width = x->shape[x->ndim - 1];
-    tensor *w = affine(&c, hw, width, compute), *b = affine(&c, hb, width, compute);
-    tensor *y = tensor_create(&c, compute, x->ndim, x->shape, OWNER_TAPE);
-    tensor *mean = tensor_create(&c, compute, x->ndim - 1, x->shape, OWNER_TAPE);
-    tensor *rstd = tensor_create(&c, compute, x->ndim - 1, x->shape, OWNER_TAPE);
-    kernels_here()->layer_norm(y, mean, rstd, NULL, x, NULL, w, b, eps > 0 ? eps : 1e-5);
+    torc_dtype wide = op_compute_dtype(x->dtype);
+    tensor *w = affine(c, hw, width, wide), *b = affine(c, hb, width, wide);
+    tensor *y = tensor_create(c, x->dtype, x->ndim, x->shape, OWNER_TAPE);
+    tensor *mean = tensor_create(c, wide, x->ndim - 1, x->shape, OWNER_TAPE);
+    tensor *rstd = tensor_create(c, wide, x->ndim - 1, x->shape, OWNER_TAPE);
+    kernels_here()->layer_norm(y, mean, rstd, sum, x, residual, w, b, eps > 0 ? eps : 1e-5);
+    if (sum)
+        record_addition(c, sum, x, residual);
     tensor *in[3];
-    int inputs = inputs_of(in, x, w, b);
-    norm_saved *saved = tape_record(&c, layer_norm_backward, y, inputs, in, sizeof *saved);
+    int inputs = inputs_of(in, sum ? sum : x, w, b);
+    norm_saved *saved = tape_record(c, layer_norm_backward, y, inputs, in, sizeof *saved);
     if (saved)
         *saved = (norm_saved){.mean = mean, .spread = rstd, .weight = w, .bias = b};
     tape_unread(y, false, true);
-    return torc_to(at, tensor_handle(y), dtype);
+    return y;
+}
+
+torc_tensor *torc_layer_norm_op(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *b,
+                                double eps)
+{
+    const call c = {at, __func__};
+    op_float(&c, x);
+    tensor *rows = tensor_of(&c, torc_contiguous(at, x));
+    return tensor_handle(layer_norm(&c, rows, NULL, NULL, w, b, eps));
+}
+
+torc_tensor *op_add_layer_norm(torc_site at, torc_tensor *hx, torc_tensor *hbranch, torc_tensor *w,
+                               torc_tensor *b, double eps, torc_tensor **sum)
+{
+    const call c = {at, "torc_layer_norm_op"};
+    tensor *x = op_float(&c, hx), *branch = op_float(&c, hbranch);
+    if (x->dtype != branch->dtype || !tensor_same_shape(x, branch) || !tensor_is_contiguous(x) ||
+        !tensor_is_contiguous(branch)) {
+        *sum = torc_add(at, hx, hbranch);
+        return torc_layer_norm_op(at, *sum, w, b, eps);
+    }
+    tensor *added = tensor_create_like(&c, x, x->dtype, OWNER_TAPE);
+    *sum = tensor_handle(added);
+    return tensor_handle(layer_norm(&c, x, branch, added, w, b, eps));
 }
 
 /* ---- batch norm ---- */
@@ -108,7 +154,8 @@ static void batch_norm_backward(node *n, tensor *grad)
                                       s->batch);
 }
 
-/* running += momentum (now - running), in place: buffers are no part of the tape. */
+/* running += momentum (now - running), in place and of any dtype: buffers are no part of the tape.
+ */
 static void move_running(tensor *running, const tensor *now, double momentum, double correction)
 {
     const tensor *in[] = {running};
@@ -199,7 +246,7 @@ typedef struct batch_norm {
  * unbiased one. A batch of nothing, as an empty share of the last batch is, has no statistics and
  * moves nothing. Returns the elements of a channel. */
 static double batch_statistics(const call *c, tensor *mean, tensor *var, const tensor *x,
-                               tensor *running_mean, tensor *running_var, const batch_norm *o)
+                               const batch_norm *o)
 {
     double n = elements_of_channel(x);
     if (o->sync)
@@ -207,8 +254,8 @@ static double batch_statistics(const call *c, tensor *mean, tensor *var, const t
     else
         kernels_here()->channel_stats(mean, var, x);
     if (n > 0 && !tape_replaying()) {
-        move_running(running_mean, mean, o->momentum, 1);
-        move_running(running_var, var, o->momentum, n > 1 ? n / (n - 1) : 1);
+        move_running(tensor_of(c, o->mean), mean, o->momentum, 1);
+        move_running(tensor_of(c, o->var), var, o->momentum, n > 1 ? n / (n - 1) : 1);
     }
     return n;
 }
@@ -226,24 +273,22 @@ static tensor *channels_image(const call *c, tensor *x)
 
 static torc_tensor *batch_norm_of(const call *c, batch_norm o)
 {
-    torc_dtype dtype = op_float(c, o.x)->dtype, compute = op_compute_dtype(dtype);
-    tensor *x = tensor_of(c, torc_to(c->at, o.x, compute));
+    tensor *x = op_float(c, o.x);
     if (x->ndim != 2 && x->ndim != 4)
         call_die(c, "expected [N, C] or [N, C, H, W], found %s", tensor_shape_text(x));
+    torc_dtype wide = op_compute_dtype(x->dtype);
     int64_t channels = x->shape[1];
-    tensor *w = affine(c, o.w, channels, compute), *b = affine(c, o.b, channels, compute);
-    tensor *mean = affine(c, o.mean, channels, compute);
-    tensor *var = affine(c, o.var, channels, compute);
+    tensor *w = affine(c, o.w, channels, wide), *b = affine(c, o.b, channels, wide);
+    tensor *mean = affine(c, o.mean, channels, wide), *var = affine(c, o.var, channels, wide);
     x = channels_image(c, x);
     norm_saved save = {.weight = w, .bias = b, .eps = o.eps > 0 ? o.eps : 1e-5};
     if (o.training) {
-        tensor *running_mean = mean, *running_var = var;
-        mean = tensor_create(c, compute, 1, &channels, OWNER_TAPE);
-        var = tensor_create(c, compute, 1, &channels, OWNER_TAPE);
-        save.count = batch_statistics(c, mean, var, x, running_mean, running_var, &o);
+        mean = tensor_create(c, wide, 1, &channels, OWNER_TAPE);
+        var = tensor_create(c, wide, 1, &channels, OWNER_TAPE);
+        save.count = batch_statistics(c, mean, var, x, &o);
     }
     save.mean = mean, save.spread = var, save.batch = o.training;
-    tensor *y = tensor_create_like(c, x, compute, OWNER_TAPE);
+    tensor *y = tensor_create_like(c, x, x->dtype, OWNER_TAPE);
     kernels_here()->channel_norm(y, x, mean, var, w, b, save.eps);
     tensor *in[3];
     int inputs = inputs_of(in, x, w, b);
@@ -254,7 +299,7 @@ static torc_tensor *batch_norm_of(const call *c, batch_norm o)
         y->maker->collective = o.sync;
     }
     tape_unread(y, false, true);
-    return torc_to(c->at, tensor_handle(y), dtype);
+    return tensor_handle(y);
 }
 
 torc_tensor *torc_batch_norm_op(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *b,

@@ -29,7 +29,8 @@ static inline torc_dtype op_compute_dtype(torc_dtype dtype)
 tensor *op_turned(const call *c, const tensor *t);
 /* out (+)= a b, of any strides; dtypes as the kernel takes them. */
 void op_multiply(const call *c, tensor *out, tensor *a, tensor *b, bool add);
-/* Is the gradient of this op a function of its result alone, so that its input need not be kept? */
+/* Is the gradient of this op a function of its result alone, so that its input need not be kept?
+ * Where it is not, it is one of the input alone, but for rsqrt. */
 bool op_gradient_reads_result(elementwise_op op);
 /* A row of elementwise.def without scalars, by its number; x itself for EW_NONE. */
 torc_tensor *op_activation(torc_site at, torc_tensor *x, elementwise_op act);
@@ -46,6 +47,10 @@ torc_tensor *op_qkv_attention(torc_site at, torc_tensor *qkv, int heads, bool ca
  * or EW_NONE. */
 torc_tensor *op_conv2d_act(torc_site at, torc_tensor *x, torc_tensor *w, torc_tensor *bias,
                            torc_conv2d_options o, elementwise_op act);
+/* *sum = x + branch and layer norm of *sum, the same bits as those of torc_add() and
+ * torc_layer_norm_op(), in one pass where x and branch are of one shape and dtype. */
+torc_tensor *op_add_layer_norm(torc_site at, torc_tensor *x, torc_tensor *branch, torc_tensor *w,
+                               torc_tensor *b, double eps, torc_tensor **sum);
 /* A result [N, C, H, W] stored as NHWC, the order in which convolution and pooling run fastest. */
 tensor *op_channels_last(const call *c, const int64_t *shape, torc_dtype dtype);
 /* x itself, shared, if it is dense as NCHW or NHWC; else a contiguous copy. Released with

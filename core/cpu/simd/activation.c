@@ -2,7 +2,7 @@
  * activation -- the gradient through an activation and its sum over the rows, the gradient of the
  * bias before it, in one pass.
  *
- *     g, pre, y [M, N]    |--- part 0 ---|      dpre = act'(pre, y) g of a part, then, while that
+ *     g, kept [M, N]      |--- part 0 ---|      dpre = act'(kept) g of a part, then, while that
  * is
  *                         |--- part 1 ---|      in L2, its column sums, which are added to those of
  *                         |     ...      |      the other parts in order
@@ -32,7 +32,7 @@
 typedef struct pass {
     tensor *dpre; /* NULL: sums of g */
     elementwise_op act;
-    const tensor *pre, *y, *g;
+    const tensor *kept, *g;
     int64_t size; /* of a part, in rows */
     char *sums;   /* [parts, N], f64 where g is, else f32; NULL: not wanted */
 } pass;
@@ -60,9 +60,10 @@ static void run_part(const pass *p, int64_t index)
     part rows = part_of(p->g->shape[0], p->size, index);
     tensor g = rows_of(p->g, rows), d = g;
     if (p->dpre) {
-        tensor y = rows_of(p->y, rows), x = p->pre ? rows_of(p->pre, rows) : y;
+        tensor kept = rows_of(p->kept, rows);
+        const tensor *in[] = {&kept, &kept, &g}; /* x, y, g: act' reads one of the first two */
         d = rows_of(p->dpre, rows);
-        SIMD(cpu_elementwise)(p->act + 1, &d, 3, (const tensor *[]){&x, &y, &g}, 0, 0, false);
+        SIMD(cpu_elementwise)(p->act + 1, &d, 3, in, 0, 0, false);
     }
     size_t item = g.dtype == TORC_F64 ? sizeof(double) : sizeof(float);
     if (p->sums)
@@ -93,14 +94,14 @@ static void give(sink dbias, const pass *p, int64_t parts)
     SIMD(cpu_reduce)(REDUCE_SUM, &out, &sums, 1, dbias.add);
 }
 
-void SIMD(cpu_activation_grad)(tensor *dpre, sink dbias, elementwise_op act, const tensor *pre,
-                               const tensor *y, const tensor *g)
+void SIMD(cpu_activation_grad)(tensor *dpre, sink dbias, elementwise_op act, const tensor *kept,
+                               const tensor *g)
 {
     int64_t rows = g->shape[0], row_bytes = g->shape[1] * (int64_t)tensor_item_size(g);
     if (row_bytes == 0)
         return;
-    pass p = {
-        act == EW_NONE ? NULL : dpre, act, pre, y, g, .size = max_i64(1, PART_BYTES / row_bytes)};
+    pass p = {act == EW_NONE ? NULL : dpre, act, kept, g,
+              .size = max_i64(1, PART_BYTES / row_bytes)};
     int64_t parts = part_count(rows, p.size);
     size_t item = g->dtype == TORC_F64 ? sizeof(double) : sizeof(float);
     if (dbias.t)
