@@ -5,10 +5,9 @@
  *                    |               |
  *                  dw f32   +     dw f32   + ...      in order, then into the parameter's layout
  *
- * Parts depend on the shape alone: the same bits on any number of threads. A part whose images stay
- * in the cache is also the faster way: x [256, 32, 26, 26] to 64 channels takes 15 ms on one thread
- * in parts of 8 images (357 GF/s) and 20 ms in one (266); x [256, 1, 28, 28] to 32 channels 0.5 and
- * 0.7 ms.
+ * Parts depend on the shape alone: the same bits on any number of threads, for 5 % more time than
+ * the primitive takes for all images at once (16.3 for 15.3 ms with x [256, 32, 26, 26] and 64
+ * channels on one thread of a Zen 5; f32 by columns takes 30 ms).
  */
 #include "core/cpu/conv.h"
 #include "core/cpu/parallel.h"
