@@ -129,11 +129,20 @@ void tape_let_go(tensor *t)
     tensor_empty(t);
 }
 
-/* Its values are needed now. */
+static void make_again(tensor *t);
+
+static void make_inputs_again(node *n)
+{
+    for (int j = 0; j < n->inputs && !n->in_unread; j++)
+        make_again(n->in[j]);
+}
+
+/* Its values are needed now, and before them those that they are made from. */
 static void make_again(tensor *t)
 {
     if (!t->emptied)
         return;
+    make_inputs_again(t->maker);
     t->emptied = false;
     tensor_refill(t);
     t->maker->remake(t->maker);
@@ -141,8 +150,7 @@ static void make_again(tensor *t)
 
 static void make_again_for(node *n)
 {
-    for (int j = 0; j < n->inputs && !n->in_unread; j++)
-        make_again(n->in[j]);
+    make_inputs_again(n);
     if (!n->out_unread)
         make_again(n->out);
 }

@@ -6,6 +6,26 @@
 
 #define EPS 1e-5
 
+static const torc_dtype dtypes[] = {TORC_F32, TORC_F64, TORC_BF16};
+
+/* Of weights and statistics beside activations of `dtype`. */
+static torc_dtype wide(torc_dtype dtype)
+{
+    return dtype == TORC_BF16 ? TORC_F32 : dtype;
+}
+
+/* Beside the tolerance of what is computed, results may be rounded to the 8 bits of bf16. */
+static void check_rounded(const tensor *t, int64_t i, double expected, double tolerance)
+{
+    double ulp = t->dtype == TORC_BF16 ? 0x1p-8 : 0;
+    CHECK_NEAR(value_at(t, i), expected, tolerance + ulp * fabs(expected));
+}
+
+static bool same_bits(const tensor *a, const tensor *b)
+{
+    return !memcmp(tensor_data(a), tensor_data(b), (size_t)tensor_numel(a) * tensor_item_size(a));
+}
+
 static void set_all(tensor *t, double value)
 {
     for (int64_t i = 0; i < tensor_numel(t); i++)
@@ -25,10 +45,10 @@ static layer random_layer(torc_dtype dtype, int64_t rows, int64_t n, double offs
     tensor **matrices[] = {&l.x, &l.y, &l.g, &l.dx}, **columns[] = {&l.w, &l.b, &l.dw, &l.db};
     for (int i = 0; i < 4; i++) {
         *matrices[i] = made(dtype, SHAPE(rows, n));
-        *columns[i] = made(dtype, SHAPE(n));
+        *columns[i] = made(wide(dtype), SHAPE(n));
     }
-    l.mean = made(dtype, SHAPE(rows));
-    l.rstd = made(dtype, SHAPE(rows));
+    l.mean = made(wide(dtype), SHAPE(rows));
+    l.rstd = made(wide(dtype), SHAPE(rows));
     set_random(l.x, offset - 1, offset + 1, 1);
     set_random(l.g, -1, 1, 2);
     set_random(l.w, 0, 2, 3);
@@ -57,8 +77,8 @@ static void check_row(const layer *l, int64_t row, double before, double *dw, do
     CHECK_NEAR(value_at(l->rstd, row), rstd, 10 * tolerance);
     for (int64_t i = 0; i < l->n; i++) {
         double xhat = (value_at(l->x, first + i) - mean) * rstd, g = value_at(l->g, first + i);
-        CHECK_NEAR(value_at(l->y, first + i), xhat * weight(l->w, i, 1) + weight(l->b, i, 0),
-                   10 * tolerance);
+        check_rounded(l->y, first + i, xhat * weight(l->w, i, 1) + weight(l->b, i, 0),
+                      10 * tolerance);
         sum += g * weight(l->w, i, 1) / n;
         dot += g * weight(l->w, i, 1) * xhat / n;
         dw[i] += g * xhat;
@@ -67,7 +87,7 @@ static void check_row(const layer *l, int64_t row, double before, double *dw, do
     for (int64_t i = 0; i < l->n; i++) {
         double xhat = (value_at(l->x, first + i) - mean) * rstd;
         double d = rstd * (value_at(l->g, first + i) * weight(l->w, i, 1) - sum - xhat * dot);
-        CHECK_NEAR(value_at(l->dx, first + i), before + d, 10 * tolerance * (1 + rstd));
+        check_rounded(l->dx, first + i, before + d, 10 * tolerance * (1 + rstd));
     }
 }
 
@@ -90,14 +110,60 @@ static void check_layer(const kernels *k, const layer *l, bool add, double toler
 
 TEST(layer_norm_and_gradients)
 {
-    const int64_t rows[] = {0, 1, 7, 100}, widths[] = {2, 7, 64, 129, 2500};
+    const int64_t rows[] = {0, 1, 7, 100}, widths[] = {1, 2, 7, 15, 16, 17, 33, 64, 1003, 2500};
     EACH_LEVEL(k)
-    for (int way = 0; way < 8; way++)
-        for (int i = 0; i < 20; i++) {
-            torc_dtype dtype = way & 1 ? TORC_F64 : TORC_F32;
-            layer l = random_layer(dtype, rows[i % 4], widths[i / 4], 0.3, way & 2);
-            check_layer(k, &l, way & 4, dtype == TORC_F64 ? 1e-13 : 2e-6);
+    for (int way = 0; way < 12; way++)
+        for (int i = 0; i < 4 * ARRAY_LENGTH(widths); i++) {
+            torc_dtype dtype = dtypes[way / 4];
+            layer l = random_layer(dtype, rows[i % 4], widths[i / 4], 0.3, way & 1);
+            check_layer(k, &l, way & 2, dtype == TORC_F64 ? 1e-13 : 2e-6);
         }
+}
+
+static void check_residual(const kernels *k, torc_dtype dtype, int64_t rows, int64_t n)
+{
+    layer l = random_layer(dtype, rows, n, 0.3, true),
+          fused = random_layer(dtype, rows, n, 0.3, true);
+    tensor *residual = made(dtype, SHAPE(rows, n)), *sum = made(dtype, SHAPE(rows, n));
+    set_random(residual, -2, 2, 5);
+    k->layer_norm(fused.y, fused.mean, fused.rstd, sum, l.x, residual, l.w, l.b, EPS);
+    k->elementwise(EW_add, l.dx, 2, (const tensor *[]){l.x, residual}, 0, 0, false);
+    k->layer_norm(l.y, l.mean, l.rstd, NULL, l.dx, NULL, l.w, l.b, EPS);
+    CHECK(same_bits(sum, l.dx));
+    CHECK(same_bits(fused.y, l.y));
+    CHECK(same_bits(fused.mean, l.mean));
+    CHECK(same_bits(fused.rstd, l.rstd));
+}
+
+TEST(a_residual_is_an_addition_before)
+{
+    const int64_t rows[] = {0, 1, 6}, widths[] = {1, 7, 16, 33, 1003, 2500};
+    EACH_LEVEL(k)
+    for (int type = 0; type < 3; type++)
+        for (int i = 0; i < 3 * ARRAY_LENGTH(widths); i++)
+            check_residual(k, dtypes[type], rows[i % 3], widths[i / 3]);
+}
+
+/* Row 1 of five, which go through the kernel four together and one alone. */
+TEST(a_row_that_is_not_finite_stays_alone)
+{
+    EACH_LEVEL(k)
+    for (int way = 0; way < 6; way++) {
+        layer l = random_layer(dtypes[way / 2], 5, 35, 0, true), m = l;
+        m.y = made(l.x->dtype, SHAPE(5, 35)), m.dx = made(l.x->dtype, SHAPE(5, 35));
+        k->layer_norm(l.y, l.mean, l.rstd, NULL, l.x, NULL, l.w, l.b, EPS);
+        k->layer_norm_grad((sink){l.dx, false}, (sink){NULL, false}, (sink){NULL, false}, l.g, l.x,
+                           l.w, l.mean, l.rstd);
+        set_value(m.x, 35 + 34, way % 2 ? NAN : INFINITY);
+        k->layer_norm(m.y, m.mean, m.rstd, NULL, m.x, NULL, m.w, m.b, EPS);
+        k->layer_norm_grad((sink){m.dx, false}, (sink){NULL, false}, (sink){NULL, false}, m.g, m.x,
+                           m.w, m.mean, m.rstd);
+        for (int64_t i = 0; i < 5 * 35; i++) {
+            bool hit = i / 35 == 1;
+            CHECK(hit ? isnan(value_at(m.y, i)) : value_at(m.y, i) == value_at(l.y, i));
+            CHECK(hit ? isnan(value_at(m.dx, i)) : value_at(m.dx, i) == value_at(l.dx, i));
+        }
+    }
 }
 
 /* A mean of 1000 spreads: a variance by the difference of squares would have no digit left. */
@@ -139,17 +205,19 @@ TEST(unwanted_gradients_are_left_out)
 TEST(same_bits_on_any_number_of_threads)
 {
     EACH_LEVEL(k)
-    {
+    for (int type = 0; type < 3; type++) {
         layer l[3];
         for (int threads = 1; threads <= 3; threads++) {
             omp_set_num_threads(threads);
             layer *m = &l[threads - 1];
-            *m = random_layer(TORC_F32, 500, 200, 0, true);
+            *m = random_layer(dtypes[type], 501, 400, 0, true);
             k->layer_norm(m->y, m->mean, m->rstd, NULL, m->x, NULL, m->w, m->b, EPS);
             k->layer_norm_grad((sink){m->dx, false}, (sink){m->dw, false}, (sink){m->db, false},
                                m->g, m->x, m->w, m->mean, m->rstd);
-            CHECK(!memcmp(tensor_data(m->dw), tensor_data(l[0].dw), 200 * sizeof(float)));
-            CHECK(!memcmp(tensor_data(m->db), tensor_data(l[0].db), 200 * sizeof(float)));
+            CHECK(same_bits(m->y, l->y));
+            CHECK(same_bits(m->dx, l->dx));
+            CHECK(same_bits(m->dw, l->dw));
+            CHECK(same_bits(m->db, l->db));
         }
     }
 }
@@ -180,7 +248,7 @@ static channels random_channels(torc_dtype dtype, int64_t n, int64_t c, int64_t 
     for (int i = 0; i < 4; i++)
         *images[i] = image(dtype, n, c, h, w, last);
     for (int i = 0; i < 6; i++)
-        *rows[i] = made(dtype, SHAPE(c));
+        *rows[i] = made(wide(dtype), SHAPE(c));
     set_random(z.x, -1, 3, 1);
     set_random(z.g, -1, 1, 2);
     set_random(z.w, 0, 2, 3);
@@ -207,7 +275,7 @@ static void check_channel(const channels *z, int64_t c, bool batch, double befor
     double rstd = 1 / sqrt(var + EPS), w = value_at(z->w, c);
     for (int64_t e = 0; e < count; e++) {
         double xhat = (value_at(z->x, element(z, c, e)) - mean) * rstd;
-        CHECK_NEAR(value_at(z->y, element(z, c, e)), xhat * w + value_at(z->b, c), 20 * tolerance);
+        check_rounded(z->y, element(z, c, e), xhat * w + value_at(z->b, c), 20 * tolerance);
         sum += value_at(z->g, element(z, c, e));
         dot += value_at(z->g, element(z, c, e)) * xhat;
     }
@@ -216,7 +284,7 @@ static void check_channel(const channels *z, int64_t c, bool batch, double befor
     for (int64_t e = 0; e < count; e++) {
         double xhat = (value_at(z->x, element(z, c, e)) - mean) * rstd;
         double d = value_at(z->g, element(z, c, e)) - (batch ? (sum + xhat * dot) / m : 0);
-        CHECK_NEAR(value_at(z->dx, element(z, c, e)), before + w * rstd * d, 20 * tolerance);
+        check_rounded(z->dx, element(z, c, e), before + w * rstd * d, 20 * tolerance);
     }
 }
 
@@ -235,15 +303,15 @@ static void check_channels(const kernels *k, const channels *z, bool add, bool b
 
 TEST(channel_norm_and_gradients)
 {
-    const int64_t shapes[][4] = {{3, 5, 4, 3},    {2, 300, 2, 2}, {70, 3, 9, 5},
-                                 {200, 20, 0, 0}, {4, 1, 40, 40}, {9, 6, 1, 1}};
+    const int64_t shapes[][4] = {{3, 5, 4, 3},    {2, 300, 2, 2}, {70, 3, 9, 5}, {3, 17, 3, 11},
+                                 {200, 20, 0, 0}, {4, 1, 40, 40}, {9, 6, 1, 1},  {2, 2, 17, 59}};
     EACH_LEVEL(k)
-    for (int way = 0; way < 16; way++)
+    for (int way = 0; way < 24; way++)
         for (int i = 0; i < ARRAY_LENGTH(shapes); i++) {
-            torc_dtype dtype = way & 1 ? TORC_F64 : TORC_F32;
+            torc_dtype dtype = dtypes[way / 8];
             const int64_t *s = shapes[i];
-            channels z = random_channels(dtype, s[0], s[1], s[2], s[3], way & 2);
-            check_channels(k, &z, way & 4, way & 8, dtype == TORC_F64 ? 1e-12 : 2e-6);
+            channels z = random_channels(dtype, s[0], s[1], s[2], s[3], way & 1);
+            check_channels(k, &z, way & 2, way & 4, dtype == TORC_F64 ? 1e-12 : 2e-6);
         }
 }
 
@@ -252,21 +320,21 @@ TEST(channel_norm_and_gradients)
 TEST(gradients_from_sums)
 {
     EACH_LEVEL(k)
-    for (int way = 0; way < 4; way++) {
-        torc_dtype dtype = way & 1 ? TORC_F64 : TORC_F32;
-        channels z = random_channels(dtype, 6, 5, 4, 3, way & 2);
+    for (int way = 0; way < 6; way++) {
+        torc_dtype dtype = dtypes[way / 2];
+        channels z = random_channels(dtype, 6, 5, 4, 3, way & 1);
         check_channels(k, &z, false, true, dtype == TORC_F64 ? 1e-12 : 2e-6);
-        tensor *dx = image(dtype, 6, 5, 4, 3, way & 2), *dw = made(dtype, SHAPE(5));
-        tensor *db = made(dtype, SHAPE(5)), *own = made(TORC_F64, SHAPE(2, 5));
+        tensor *dx = image(dtype, 6, 5, 4, 3, way & 1), *dw = made(wide(dtype), SHAPE(5));
+        tensor *db = made(wide(dtype), SHAPE(5)), *own = made(TORC_F64, SHAPE(2, 5));
         tensor *all = made(TORC_F64, SHAPE(2, 5));
         k->channel_sums(own, z.g, z.x, z.mean);
         for (int64_t i = 0; i < 10; i++)
             set_value(all, i, 2 * value_at(own, i));
         k->channel_norm_grad_from((sink){dx, false}, (sink){dw, false}, (sink){db, false}, z.g, z.x,
                                   z.mean, z.var, z.w, EPS, own, all, 2 * 6 * z.places);
-        CHECK(!memcmp(tensor_data(dx), tensor_data(z.dx), 360 * tensor_item_size(dx)));
-        CHECK(!memcmp(tensor_data(dw), tensor_data(z.dw), 5 * tensor_item_size(dw)));
-        CHECK(!memcmp(tensor_data(db), tensor_data(z.db), 5 * tensor_item_size(db)));
+        CHECK(same_bits(dx, z.dx));
+        CHECK(same_bits(dw, z.dw));
+        CHECK(same_bits(db, z.db));
         k->channel_sums(own, NULL, z.x, z.mean); /* sum (x - mean)^2 = n var */
         CHECK_NEAR(value_at(own, 7) / 72, value_at(z.var, 2), 1e-6);
     }
@@ -283,5 +351,42 @@ TEST(an_empty_batch_has_no_gradient)
                              z.mean, z.var, NULL, EPS, true);
         CHECK(value_at(z.dw, 2) == 0);
         CHECK(value_at(z.db, 2) == 7);
+    }
+}
+
+TEST(a_channel_that_is_not_finite_stays_alone)
+{
+    EACH_LEVEL(k)
+    for (int way = 0; way < 12; way++) {
+        channels z = random_channels(dtypes[way / 4], 3, 4, 5, 7, way & 1);
+        set_value(z.x, element(&z, 2, 104), way & 2 ? NAN : -INFINITY);
+        k->channel_stats(z.mean, z.var, z.x);
+        k->channel_norm(z.y, z.x, z.mean, z.var, z.w, z.b, EPS);
+        for (int64_t c = 0; c < 4; c++)
+            for (int64_t e = 0; e < 105; e++)
+                CHECK((c == 2) == isnan(value_at(z.y, element(&z, c, e))));
+    }
+}
+
+TEST(channels_have_the_same_bits_on_any_number_of_threads)
+{
+    EACH_LEVEL(k)
+    for (int way = 0; way < 6; way++) {
+        channels z[2];
+        for (int i = 0; i < 2; i++) {
+            omp_set_num_threads(1 + i);
+            z[i] = random_channels(dtypes[way / 2], 40, 33, 17, 19, way & 1);
+            k->channel_stats(z[i].mean, z[i].var, z[i].x);
+            k->channel_norm(z[i].y, z[i].x, z[i].mean, z[i].var, z[i].w, z[i].b, EPS);
+            k->channel_norm_grad((sink){z[i].dx, false}, (sink){z[i].dw, false},
+                                 (sink){z[i].db, false}, z[i].g, z[i].x, z[i].mean, z[i].var,
+                                 z[i].w, EPS, true);
+        }
+        CHECK(same_bits(z[0].mean, z[1].mean));
+        CHECK(same_bits(z[0].var, z[1].var));
+        CHECK(same_bits(z[0].y, z[1].y));
+        CHECK(same_bits(z[0].dx, z[1].dx));
+        CHECK(same_bits(z[0].dw, z[1].dw));
+        CHECK(same_bits(z[0].db, z[1].db));
     }
 }

@@ -256,15 +256,14 @@ void module_is_activation(torc_module *m, elementwise_op act)
     m->activation = act;
 }
 
-/* A layer whose forward pass is anybody's business is passed on its own. */
-static bool is_plain(const torc_module *m)
+bool module_is_plain(const torc_module *m)
 {
     return !m->hook && !m->recompute;
 }
 
 torc_tensor *module_activated(torc_site at, torc_module *layer, torc_tensor *x, elementwise_op act)
 {
-    if (!layer->forward_with || !is_plain(layer))
+    if (!layer->forward_with || !module_is_plain(layer))
         return op_activation(at, torc_forward(at, layer, x), act);
     torc_site outer = current_site;
     current_site = at;
@@ -276,8 +275,8 @@ torc_tensor *module_activated(torc_site at, torc_module *layer, torc_tensor *x, 
 torc_tensor *module_chain(torc_site at, torc_module *const *layers, int n, torc_tensor *x,
                           int *used)
 {
-    bool both = n > 1 && layers[0]->forward_with && is_plain(layers[0]) &&
-                layers[1]->activation != EW_NONE && is_plain(layers[1]);
+    bool both = n > 1 && layers[0]->forward_with && module_is_plain(layers[0]) &&
+                layers[1]->activation != EW_NONE && module_is_plain(layers[1]);
     *used = both ? 2 : 1;
     return both ? module_activated(at, layers[0], x, layers[1]->activation)
                 : torc_forward(at, layers[0], x);

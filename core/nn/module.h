@@ -65,6 +65,9 @@ void module_offer(torc_module *m, activated_forward forward_with);
 void module_is_activation(torc_module *m, elementwise_op act);
 /* act(layer(x)). */
 torc_tensor *module_activated(torc_site at, torc_module *layer, torc_tensor *x, elementwise_op act);
+/* norm(x + branch) and, in *sum, x + branch: one pass where norm is a layer norm. */
+torc_tensor *module_norm_of_sum(torc_site at, torc_module *norm, torc_tensor *x,
+                                torc_tensor *branch, torc_tensor **sum);
 /* The first of n layers on x, and the second with it where that is one kernel; *used says how many.
  */
 torc_tensor *module_chain(torc_site at, torc_module *const *layers, int n, torc_tensor *x,

@@ -4,6 +4,7 @@
  */
 #include "core/kernels.h"
 #include "core/nn/tree.h"
+#include "core/ops/ops.h"
 
 #include <stdlib.h>
 
@@ -43,6 +44,18 @@ static torc_tensor *layer_norm_forward(torc_module *self, torc_tensor *x)
     const norm *s = torc_module_state(self);
     return torc_layer_norm_op(module_site(), x, module_entry(self, WEIGHT),
                               module_entry(self, BIAS), s->eps);
+}
+
+torc_tensor *module_norm_of_sum(torc_site at, torc_module *layer, torc_tensor *x,
+                                torc_tensor *branch, torc_tensor **sum)
+{
+    const norm *s = torc_module_state(layer);
+    if (layer->forward != layer_norm_forward || !module_is_plain(layer)) {
+        *sum = torc_add(at, x, branch);
+        return torc_forward(at, layer, *sum);
+    }
+    return op_add_layer_norm(at, x, branch, module_entry(layer, WEIGHT), module_entry(layer, BIAS),
+                             s->eps, sum);
 }
 
 torc_module *torc_layer_norm(torc_site at, int64_t width, torc_norm_options o)

@@ -78,23 +78,17 @@ typedef struct block {
     torc_module *ln_1, *attn, *ln_2, *mlp;
 } block;
 
-/* x + layer(norm(x)) */
-static torc_tensor *with_branch(torc_module *self, torc_tensor *x, torc_module *norm,
-                                torc_module *layer)
-{
-    torc_site at = module_site();
-    torc_tensor *h = module_pass(at, self, layer, torc_forward(at, norm, x));
-    torc_tensor *y = torc_add(at, x, h);
-    module_let_go(at, self, h);
-    return y;
-}
-
 static torc_tensor *block_forward(torc_module *self, torc_tensor *x)
 {
     const block *s = torc_module_state(self);
-    torc_tensor *middle = with_branch(self, x, s->ln_1, s->attn);
-    torc_tensor *y = with_branch(self, middle, s->ln_2, s->mlp);
-    module_let_go(module_site(), self, middle);
+    torc_site at = module_site();
+    torc_tensor *middle, *h = module_pass(at, self, s->attn, torc_forward(at, s->ln_1, x));
+    torc_tensor *normed = module_norm_of_sum(at, s->ln_2, x, h, &middle);
+    module_let_go(at, self, h);
+    torc_tensor *branch = module_pass(at, self, s->mlp, normed);
+    torc_tensor *y = torc_add(at, middle, branch);
+    module_let_go(at, self, branch);
+    module_let_go(at, self, middle);
     return y;
 }
 

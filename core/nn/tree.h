@@ -45,6 +45,10 @@ struct torc_module {
     torc_module *prev, *next; /* among the roots */
 };
 
+/* A layer whose forward pass is anybody's business is passed on its own, not as a part of another
+ * kernel. */
+bool module_is_plain(const torc_module *m);
+
 /* The forward function, which runs with `at` as its module_site(); and the same through
  * torc_recompute(). */
 torc_tensor *module_run(torc_site at, torc_module *net, torc_tensor *x);

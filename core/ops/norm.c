@@ -62,23 +62,38 @@ typedef struct norm_saved {
     double count; /* ... of so many elements a channel, those of all ranks where synchronised */
 } norm_saved;
 
-static sink weight_sink(node *n)
-{
-    const norm_saved *s = n->saved;
-    return s->weight ? tape_sink(n, 1) : (sink){NULL, false};
-}
+typedef struct sinks {
+    sink x, w, b;
+} sinks;
 
-static sink bias_sink(node *n)
+/* Asked for in the order in which kernels write them: where one tensor is weight and bias at once,
+ * its first gradient is written and its second added. */
+static sinks sinks_of(node *n)
 {
     const norm_saved *s = n->saved;
-    return s->bias ? tape_sink(n, 1 + s->weight) : (sink){NULL, false};
+    sinks d = {.x = tape_sink(n, 0)};
+    if (s->weight)
+        d.w = tape_sink(n, 1);
+    if (s->bias)
+        d.b = tape_sink(n, 1 + s->weight);
+    return d;
 }
 
 static void layer_norm_backward(node *n, tensor *grad)
 {
     const norm_saved *s = n->saved;
-    kernels_here()->layer_norm_grad(tape_sink(n, 0), weight_sink(n), bias_sink(n), grad, n->in[0],
-                                    s->weight ? n->in[1] : NULL, s->mean, s->spread);
+    sinks d = sinks_of(n);
+    kernels_here()->layer_norm_grad(d.x, d.w, d.b, grad, n->in[0], s->weight ? n->in[1] : NULL,
+                                    s->mean, s->spread);
+}
+
+/* y once more, from x: reading it is all that this costs. */
+static void layer_norm_remake(node *n)
+{
+    const norm_saved *s = n->saved;
+    kernels_here()->layer_norm(n->out, s->mean, s->spread, NULL, n->in[0], NULL,
+                               s->weight ? n->in[1] : NULL, s->bias ? n->in[1 + s->weight] : NULL,
+                               s->eps);
 }
 
 /* The gradient of a sum is that of each of its terms. */
@@ -108,14 +123,17 @@ static tensor *layer_norm(const call *c, tensor *x, tensor *residual, tensor *su
     tensor *y = tensor_create(c, x->dtype, x->ndim, x->shape, OWNER_TAPE);
     tensor *mean = tensor_create(c, wide, x->ndim - 1, x->shape, OWNER_TAPE);
     tensor *rstd = tensor_create(c, wide, x->ndim - 1, x->shape, OWNER_TAPE);
-    kernels_here()->layer_norm(y, mean, rstd, sum, x, residual, w, b, eps > 0 ? eps : 1e-5);
+    eps = eps > 0 ? eps : 1e-5;
+    kernels_here()->layer_norm(y, mean, rstd, sum, x, residual, w, b, eps);
     if (sum)
         record_addition(c, sum, x, residual);
     tensor *in[3];
     int inputs = inputs_of(in, sum ? sum : x, w, b);
     norm_saved *saved = tape_record(c, layer_norm_backward, y, inputs, in, sizeof *saved);
-    if (saved)
-        *saved = (norm_saved){.mean = mean, .spread = rstd, .weight = w, .bias = b};
+    if (saved) {
+        *saved = (norm_saved){.mean = mean, .spread = rstd, .weight = w, .bias = b, .eps = eps};
+        y->maker->remake = layer_norm_remake;
+    }
     tape_unread(y, false, true);
     return y;
 }
@@ -149,9 +167,9 @@ torc_tensor *op_add_layer_norm(torc_site at, torc_tensor *hx, torc_tensor *hbran
 static void batch_norm_backward(node *n, tensor *grad)
 {
     const norm_saved *s = n->saved;
-    kernels_here()->channel_norm_grad(tape_sink(n, 0), weight_sink(n), bias_sink(n), grad, n->in[0],
-                                      s->mean, s->spread, s->weight ? n->in[1] : NULL, s->eps,
-                                      s->batch);
+    sinks d = sinks_of(n);
+    kernels_here()->channel_norm_grad(d.x, d.w, d.b, grad, n->in[0], s->mean, s->spread,
+                                      s->weight ? n->in[1] : NULL, s->eps, s->batch);
 }
 
 /* running += momentum (now - running), in place and of any dtype: buffers are no part of the tape.
@@ -227,8 +245,8 @@ static void sync_batch_norm_backward(node *n, tensor *grad)
     double *values = sum_over_ranks(&c, 0, own, tensor_numel(own));
     tensor_write(&c, all, TORC_F64, values + 1);
     free(values);
-    kernels_here()->channel_norm_grad_from(tape_sink(n, 0), weight_sink(n), bias_sink(n), grad,
-                                           n->in[0], s->mean, s->spread,
+    sinks d = sinks_of(n);
+    kernels_here()->channel_norm_grad_from(d.x, d.w, d.b, grad, n->in[0], s->mean, s->spread,
                                            s->weight ? n->in[1] : NULL, s->eps, own, all, s->count);
     tensor_drop(own);
     tensor_drop(all);

@@ -303,8 +303,8 @@ static void F(grad_from)(sink dx, sink dw, sink db, const tensor *g, const tenso
     const T *m = tensor_data(mean), *v = tensor_data(var), *w = data_or_null(weight);
     T *along_g = F(factors)(channels), *along_x = along_g + channels;
     T *constant = along_x + channels;
-    F(give)(db, own, NULL, eps, channels);
     F(give)(dw, own + channels, v, eps, channels);
+    F(give)(db, own, NULL, eps, channels);
     for (int64_t c = 0; c < channels; c++) {
         double rstd = 1 / sqrt(v[c] + eps), slope = (w ? w[c] : 1) * rstd;
         double tilt = all ? -slope * rstd * rstd * all[channels + c] / count : 0;

@@ -8,8 +8,8 @@
  *                 dw, db         dw, db                     its own; then the parts are added in
  *                    '------- + ---'------- + ...           order: same bits on any thread count
  *
- * A row crosses the memory bus once: what is read of it again is in L1 by then. Within a part rows
- * go TOGETHER, and one does not see another:
+ * A row crosses the memory bus once, also where a residual is added first: what is read of it again
+ * is in L1 by then, or in L2 if it is long. Rows go TOGETHER, and one does not see another:
  *
  *     row 0   x x x x  -->  sum 0     an addition waits for the one before, so a row alone
  *     row 1   x x x x  -->  sum 1     would leave the adder idle most of the time; and a vector
@@ -26,6 +26,18 @@
 #define PARTS 64    /* at most */
 #define PART_ROWS 8 /* at least */
 #define TOGETHER 4
+
+/* `step` for every vector of elements first .. end - 1 of a row, at i, of which `left` elements
+ * count. Twice in the code: what a constant says is whole needs no mask and no branch. */
+#define EACH_VECTOR(i, left, first, end, step) \
+    do { \
+        int64_t i = first; \
+        for (const int64_t left = LANES(T); i + left <= (end); i += left) \
+            step; \
+        const int64_t left = (end)-i; \
+        if (left > 0) \
+            step; \
+    } while (0)
 
 #define T float
 #define E float
@@ -71,16 +83,22 @@ static const T *F(row_of)(const tensor *given, T value, scratch_use use, int64_t
     return row;
 }
 
-/* ---- forward: `count` rows from x on. count is a constant where this is called, so that the loops
- * over rows are unrolled and what they keep is in registers ---- */
+/* ---- forward: `count` rows of n elements from x on. count is a constant where these are called,
+ * so that their loops are unrolled and what they keep is in registers. ---- */
 
-/* The next n numbers of x + residual, as rounded into sum; of x itself where residual is NULL. */
-static ALWAYS_INLINE F(vec) F(add_residual)(E *sum, const E *x, const E *residual, int64_t n)
+/* x, or the sum of x and residual as rounded into sum, added to the sums of the rows. */
+static ALWAYS_INLINE void F(add_rows)(F(vec) * sums, E *sum, const E *x, const E *residual,
+                                      int64_t n, int64_t i, int64_t left, int count)
 {
-    if (!residual)
-        return F(read_some)(x, n, 0);
-    F(write_some)(sum, F(read_some)(x, n, 0) + F(read_some)(residual, n, 0), n);
-    return F(read_some)(sum, n, 0);
+    for (int r = 0; r < count; r++) {
+        int64_t at = r * n + i;
+        F(vec) v = F(read_some)(x + at, left, 0);
+        if (residual) {
+            F(write_some)(sum + at, v + F(read_some)(residual + at, left, 0), left);
+            v = F(read_some)(sum + at, left, 0);
+        }
+        sums[r] += v;
+    }
 }
 
 static ALWAYS_INLINE void F(row_means)(T *mean, E *sum, const E *x, const E *residual, int64_t n,
@@ -88,18 +106,23 @@ static ALWAYS_INLINE void F(row_means)(T *mean, E *sum, const E *x, const E *res
 {
     double total[TOGETHER] = {0};
     for (int64_t first = 0; first < n; first += ROW_STRETCH) {
-        F(vec) added[TOGETHER] = {0};
-        for (int64_t i = first; i < min_i64(n, first + ROW_STRETCH); i += LANES(T))
-            for (int r = 0; r < count; r++) {
-                int64_t at = r * n + i;
-                added[r] +=
-                    F(add_residual)(sum + at, x + at, residual ? residual + at : NULL, n - i);
-            }
+        F(vec) sums[TOGETHER] = {0};
+        EACH_VECTOR(i, left, first, min_i64(n, first + ROW_STRETCH),
+                    F(add_rows)(sums, sum, x, residual, n, i, left, count));
         for (int r = 0; r < count; r++)
-            total[r] += F(sum_lanes)(added[r]);
+            total[r] += F(sum_lanes)(sums[r]);
     }
     for (int r = 0; r < count; r++)
         mean[r] = (T)(total[r] / (double)n);
+}
+
+static ALWAYS_INLINE void F(add_squares)(F(vec) * sums, const E *x, const T *mean, int64_t n,
+                                         int64_t left, int count)
+{
+    for (int r = 0; r < count; r++) {
+        F(vec) d = F(read_some)(x + r * n, left, mean[r]) - mean[r];
+        sums[r] += d * d;
+    }
 }
 
 /* Around the mean, in a second pass: a difference of squares would cancel where the mean is large.
@@ -109,17 +132,24 @@ static ALWAYS_INLINE void F(row_rstds)(T *rstd, const E *x, const T *mean, int64
 {
     double total[TOGETHER] = {0};
     for (int64_t first = 0; first < n; first += ROW_STRETCH) {
-        F(vec) added[TOGETHER] = {0};
-        for (int64_t i = first; i < min_i64(n, first + ROW_STRETCH); i += LANES(T))
-            for (int r = 0; r < count; r++) {
-                F(vec) d = F(read_some)(x + r * n + i, n - i, mean[r]) - mean[r];
-                added[r] += d * d;
-            }
+        F(vec) sums[TOGETHER] = {0};
+        EACH_VECTOR(i, left, first, min_i64(n, first + ROW_STRETCH),
+                    F(add_squares)(sums, x + i, mean, n, left, count));
         for (int r = 0; r < count; r++)
-            total[r] += F(sum_lanes)(added[r]);
+            total[r] += F(sum_lanes)(sums[r]);
     }
     for (int r = 0; r < count; r++)
         rstd[r] = (T)(1 / sqrt(total[r] / (double)n + eps));
+}
+
+static ALWAYS_INLINE void F(write_rows)(E *out, const E *x, const T *mean, const T *rstd,
+                                        const T *w, const T *b, int64_t n, int64_t left, int count)
+{
+    F(vec) slope = F(load_some)(w, left, 0), constant = F(load_some)(b, left, 0);
+    for (int r = 0; r < count; r++) {
+        F(vec) d = F(read_some)(x + r * n, left, 0) - mean[r];
+        F(write_some)(out + r * n, d * rstd[r] * slope + constant, left);
+    }
 }
 
 typedef struct F(norm) {
@@ -138,17 +168,14 @@ static ALWAYS_INLINE void F(norm_rows)(const F(norm) * o, int64_t row, int count
     const E *x = o->x + start, *residual = o->residual ? o->residual + start : NULL;
     const T *w = o->w, *b = o->b;
     T mean[TOGETHER], rstd[TOGETHER];
-    F(row_means)(mean, sum, x, residual, n, count);
     if (residual)
-        x = sum;
+        F(row_means)(mean, sum, x, residual, n, count);
+    else /* of a constant NULL nothing is left in the loop */
+        F(row_means)(mean, NULL, x, NULL, n, count);
+    x = residual ? sum : x;
     F(row_rstds)(rstd, x, mean, n, o->eps, count);
-    for (int64_t i = 0; i < n; i += LANES(T)) {
-        F(vec) slope = F(load_some)(w + i, n - i, 0), constant = F(load_some)(b + i, n - i, 0);
-        for (int r = 0; r < count; r++) {
-            F(vec) d = F(read_some)(x + r * n + i, n - i, 0) - mean[r];
-            F(write_some)(out + r * n + i, d * rstd[r] * slope + constant, n - i);
-        }
-    }
+    EACH_VECTOR(i, left, 0, n,
+                F(write_rows)(out + i, x + i, mean, rstd, w + i, b + i, n, left, count));
     for (int r = 0; r < count; r++) {
         o->mean[row + r] = mean[r];
         o->rstd[row + r] = rstd[r];
@@ -191,18 +218,32 @@ typedef struct F(norm_grad) {
 } F(norm_grad);
 
 /* dx of one row, whose mean(g w) is `sum` and whose mean(g w xhat) is `dot`. */
-static ALWAYS_INLINE void F(row_dx)(const F(norm_grad) * o, int64_t row, T sum, T dot, bool add)
+static ALWAYS_INLINE void F(write_dx)(E *dx, bool add, const E *g, const E *x, const T *w, T mean,
+                                      T rstd, T sum, T dot, int64_t left)
 {
-    int64_t n = o->n;
-    E *dx = o->dx + row * n;
-    const E *g = o->g + row * n, *x = o->x + row * n;
-    const T *w = o->w, mean = o->mean[row], rstd = o->rstd[row];
-    for (int64_t i = 0; i < n; i += LANES(T)) {
-        F(vec) gw = F(read_some)(g + i, n - i, 0) * F(load_some)(w + i, n - i, 0);
-        F(vec) xhat = (F(read_some)(x + i, n - i, 0) - mean) * rstd;
-        F(vec) d = rstd * (gw - sum - xhat * dot);
-        F(write_some)(dx + i, add ? F(read_some)(dx + i, n - i, 0) + d : d, n - i);
+    F(vec) gw = F(read_some)(g, left, 0) * F(load_some)(w, left, 0);
+    F(vec) xhat = (F(read_some)(x, left, 0) - mean) * rstd;
+    F(vec) d = rstd * (gw - sum - xhat * dot);
+    F(write_some)(dx, add ? F(read_some)(dx, left, 0) + d : d, left);
+}
+
+/* Rows' share of dw, db, sum(g w) and sum(g w xhat). What is beyond a row has g = 0. */
+static ALWAYS_INLINE void F(add_grads)(T *dw, T *db, F(vec) * sums, F(vec) * dots, const E *g,
+                                       const E *x, const T *w, const T *mean, const T *rstd,
+                                       int64_t n, int64_t left, int count)
+{
+    F(vec) slope = F(load_some)(w, left, 0);
+    F(vec) to_w = F(load_some)(dw, left, 0), to_b = F(load_some)(db, left, 0);
+    for (int r = 0; r < count; r++) {
+        F(vec) from = F(read_some)(g + r * n, left, 0), gw = from * slope;
+        F(vec) xhat = (F(read_some)(x + r * n, left, mean[r]) - mean[r]) * rstd[r];
+        to_w += from * xhat;
+        to_b += from;
+        sums[r] += gw;
+        dots[r] += gw * xhat;
     }
+    F(store_some)(dw, to_w, left);
+    F(store_some)(db, to_b, left);
 }
 
 /* dx of `count` rows, a constant as in forward, and their share added to dw and db. */
@@ -212,31 +253,25 @@ static ALWAYS_INLINE void F(grad_rows)(const F(norm_grad) * o, int64_t row, T *d
     const E *g = o->g + row * n, *x = o->x + row * n;
     const T *w = o->w;
     T mean[TOGETHER], rstd[TOGETHER];
-    F(vec) sum[TOGETHER] = {0}, dot[TOGETHER] = {0};
+    F(vec) sums[TOGETHER] = {0}, dots[TOGETHER] = {0};
     for (int r = 0; r < count; r++) {
         mean[r] = o->mean[row + r];
         rstd[r] = o->rstd[row + r];
     }
-    for (int64_t i = 0; i < n; i += LANES(T)) {
-        F(vec) slope = F(load_some)(w + i, n - i, 0);
-        F(vec) to_w = F(load_some)(dw + i, n - i, 0), to_b = F(load_some)(db + i, n - i, 0);
-        for (int r = 0; r < count; r++) {
-            F(vec) from = F(read_some)(g + r * n + i, n - i, 0), gw = from * slope;
-            F(vec) xhat = (F(read_some)(x + r * n + i, n - i, 0) - mean[r]) * rstd[r];
-            to_w += from * xhat;
-            to_b += from;
-            sum[r] += gw;
-            dot[r] += gw * xhat;
-        }
-        F(store_some)(dw + i, to_w, n - i);
-        F(store_some)(db + i, to_b, n - i);
-    }
+    EACH_VECTOR(
+        i, left, 0, n,
+        F(add_grads)(dw + i, db + i, sums, dots, g + i, x + i, w + i, mean, rstd, n, left, count));
     for (int r = 0; r < count && o->dx; r++) {
-        T mean_gw = F(sum_lanes)(sum[r]) / (T)n, mean_dot = F(sum_lanes)(dot[r]) / (T)n;
+        E *dx = o->dx + (row + r) * n;
+        T sum = F(sum_lanes)(sums[r]) / (T)n, dot = F(sum_lanes)(dots[r]) / (T)n;
         if (o->add)
-            F(row_dx)(o, row + r, mean_gw, mean_dot, true);
+            EACH_VECTOR(i, left, 0, n,
+                        F(write_dx)(dx + i, true, g + r * n + i, x + r * n + i, w + i, mean[r],
+                                    rstd[r], sum, dot, left));
         else
-            F(row_dx)(o, row + r, mean_gw, mean_dot, false);
+            EACH_VECTOR(i, left, 0, n,
+                        F(write_dx)(dx + i, false, g + r * n + i, x + r * n + i, w + i, mean[r],
+                                    rstd[r], sum, dot, left));
     }
 }
 

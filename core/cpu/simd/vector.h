@@ -63,7 +63,11 @@ typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
 
 static ALWAYS_INLINE vec_f32 widen(halves v)
 {
+#ifdef __AVX512F__ /* of which GCC 12 would make four instructions, in halves */
+    return (vec_f32)((words)_mm512_cvtepu16_epi32((__m256i)v) << 16);
+#else
     return (vec_f32)(__builtin_convertvector(v, words) << 16);
+#endif
 }
 
 static ALWAYS_INLINE halves narrow(vec_f32 v)
@@ -244,22 +248,31 @@ static ALWAYS_INLINE F(vec) F(choose)(F(lanes) condition, F(vec) a, F(vec) b)
     return (F(vec))(((F(lanes))a & condition) | ((F(lanes))b & ~condition));
 }
 
-/* Halves are added to halves: as exact as it gets, and short. */
+/* Halves are added to halves: as exact as it gets, and short. Unrolled, the loops are a few
+ * instructions on registers; as they stand the compiler would send every half through memory. */
 static ALWAYS_INLINE T F(sum_lanes)(F(vec) v)
 {
+#ifdef __AVX512F__
+    return CALL(reduce_add)(v);
+#else
     T lane[VECTOR_BYTES / sizeof(T)];
     F(store)(lane, v);
+#pragma GCC unroll 4
     for (int half = VECTOR_BYTES / sizeof(T) / 2; half; half /= 2)
+#pragma GCC unroll 8
         for (int i = 0; i < half; i++)
             lane[i] += lane[i + half];
     return lane[0];
+#endif
 }
 
 static ALWAYS_INLINE T F(max_lanes)(F(vec) v)
 {
     T lane[VECTOR_BYTES / sizeof(T)];
     F(store)(lane, v);
+#pragma GCC unroll 4
     for (int half = VECTOR_BYTES / sizeof(T) / 2; half; half /= 2)
+#pragma GCC unroll 8
         for (int i = 0; i < half; i++)
             lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
     return lane[0];
