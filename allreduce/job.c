@@ -3,6 +3,7 @@
 
 #include "allreduce/trace.h"
 #include "core/data/dataset.h"
+#include "core/io/checkpoint.h"
 #include "core/nn/module.h"
 #include "core/optim/optimizer.h"
 #include "core/peers.h"
@@ -97,6 +98,7 @@ static void end_profile(void)
 void torc_finalize(torc_site at)
 {
     job_comm(at, __func__);
+    checkpoint_finish();
     end_profile();
     data_free_all();
     optimizer_free_all();

@@ -257,6 +257,15 @@ static void poll(tape_hook *h)
 
 /* ---- backward is over ---- */
 
+static void lay_again(reducer *r, torc_site at)
+{
+    job_check(at, op_name,
+              bucket_plan_lay(&r->plan, r->c, r->how.leaves, r->ready_order, r->how.first_bytes,
+                              r->how.bytes));
+    r->rebuilt = true;
+    r->stats.buckets = r->plan.buckets;
+}
+
 /* The buckets are laid again, once, in the order in which rank 0's gradients became final; those
  * that did not follow. */
 static void rebuild(reducer *r, torc_site at)
@@ -272,11 +281,35 @@ static void rebuild(reducer *r, torc_site at)
     job_check(at, op_name,
               comm_broadcast(r->c, r->ready_order, (size_t)p->parameters * sizeof *r->ready_order,
                              0, "order of gradients"));
-    job_check(
-        at, op_name,
-        bucket_plan_lay(p, r->c, r->how.leaves, r->ready_order, r->how.first_bytes, r->how.bytes));
-    r->rebuilt = true;
-    r->stats.buckets = p->buckets;
+    lay_again(r, at);
+}
+
+static int order(tape_hook *h, int *order)
+{
+    const reducer *r = of(h);
+    int n = r->rebuilt ? r->ready_count : 0;
+    if (order)
+        memcpy(order, r->ready_order, (size_t)n * sizeof *order);
+    return n;
+}
+
+/* An order that is none of these parameters is of another network: its own will be found. */
+static void arrange(tape_hook *h, torc_site at, const int *order, int count)
+{
+    reducer *r = of(h);
+    bool *seen = base_alloc((size_t)r->plan.parameters, sizeof *seen);
+    bool right = count == r->plan.parameters && !r->how.shard && !r->how.compressor;
+    for (int i = 0; right && i < count; i++) {
+        right = order[i] >= 0 && order[i] < count && !seen[order[i]];
+        if (right)
+            seen[order[i]] = true;
+    }
+    free(seen);
+    if (!right)
+        return;
+    memcpy(r->ready_order, order, (size_t)count * sizeof *order);
+    r->ready_count = count;
+    lay_again(r, at);
 }
 
 /* The statistics follow the last bucket, where there are any and several leaves to average. */
@@ -387,12 +420,17 @@ static courier *courier_if_worth(reducer *r)
 reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options how)
 {
     reducer *r = base_alloc(1, sizeof *r);
-    *r = (reducer){
-        .hook = {.forward = forward, .begin = begin, .ready = ready, .poll = poll, .end = end},
-        .c = c,
-        .plan = plan,
-        .how = how,
-        .at = at};
+    *r = (reducer){.hook = {.forward = forward,
+                            .begin = begin,
+                            .ready = ready,
+                            .poll = poll,
+                            .end = end,
+                            .order = order,
+                            .arrange = arrange},
+                   .c = c,
+                   .plan = plan,
+                   .how = how,
+                   .at = at};
     size_t n = (size_t)plan.parameters;
     r->ready_order = base_alloc(n, sizeof *r->ready_order);
     r->is_ready = base_alloc(n, sizeof *r->is_ready);

@@ -83,6 +83,11 @@ void status_count_step(void)
     here()->step++;
 }
 
+void status_set_step(int64_t step)
+{
+    here()->step = step;
+}
+
 void status_wait(const char *what)
 {
     COPY(here()->waits_for, what ? what : "");

@@ -58,6 +58,8 @@ int status_open(void);
 void status_op(status_phase phase, torc_site at, const char *op);
 void status_count_batch(void);
 void status_count_step(void);
+/* A run goes on from step `step`. */
+void status_set_step(int64_t step);
 /* Nothing new but that the rank is alive. */
 void status_beat(void);
 /* What this rank waits for ("in collective 7"); NULL: nothing any more. */

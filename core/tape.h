@@ -139,6 +139,12 @@ typedef struct tape_hook {
     void (*end)(struct tape_hook *h,
                 torc_site at);     /* backward is over; afterwards gradients are read */
     const tape_sharding *sharding; /* NULL: every rank updates everything */
+    /* In which order gradients travel, by their hook_index: with it the last bits of sums over
+     * several hosts change. Writes the order to `order` unless that is NULL; returns how many they
+     * are, 0 while the order has not been found, or does not matter. */
+    int (*order)(struct tape_hook *h, int *order);
+    /* The order is this one, as a run that is gone on with had found it. Every rank calls it. */
+    void (*arrange)(struct tape_hook *h, torc_site at, const int *order, int count);
     /* The sum of squares of all gradients, if it is known and nobody could have changed them since;
      * else NaN. It comes with the sum over ranks, once somebody has asked for it. */
     double squares;

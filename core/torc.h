@@ -727,6 +727,55 @@ TORC_API torc_status torc_try_save(torc_module *net, const char *path);
 TORC_API void torc_load(torc_site at, torc_module *net, const char *path);
 TORC_API torc_status torc_try_load(torc_module *net, const char *path);
 
+/* ---- checkpoints ----
+ *
+ * All that a run needs to go on as if it had never stopped: weights, the optimizer, the loader's
+ * position, random numbers. A run that is stopped and resumed ends with the same weights to the
+ * bit on as many ranks, and with .virtual_ranks on any number; every sample is used once an epoch.
+ *
+ *     torc_checkpoint_load(net, "ckpt", .optimizer = opt, .loader = loader);   starts, or goes on
+ *     while (torc_steps(opt) < steps && torc_loader_next(loader, &batch)) {
+ *         ...
+ *         torc_step(opt);
+ *         if (torc_steps(opt) % 100 == 0)
+ *             torc_checkpoint_save(net, "ckpt", .optimizer = opt, .loader = loader);
+ *     }
+ *
+ * Every rank calls these alike. Rank 0 writes, every rank reads: on several hosts the directory is
+ * one that they share. It is the job's alone: what an earlier attempt of the job (TORC_ATTEMPT, set
+ * by the launcher) still wants to write there is dropped. */
+typedef struct torc_checkpoint_options {
+    int _;
+    torc_optimizer *optimizer; /* required when saving; loading without one takes weights only */
+    torc_loader *loader;       /* NULL: no position is kept */
+    int keep;                  /* so many newest stay, 3 */
+    bool wait;                 /* saving returns only when it is on the disk */
+} torc_checkpoint_options;
+
+/* Between torc_step() and the next forward pass. Waits for a copy in memory, which is kept for the
+ * next time; a thread writes, and a second save waits until it has done. With virtual ranks it does
+ * nothing until the last micro-shard of a batch has come. A checkpoint is a directory in `dir`,
+ * "step-000000120.attempt-1", which is there when it is whole and on the disk, not before; the file
+ * `dir`/latest names the newest. What cannot be written (a full disk) is a warning on stderr with
+ * path and reason, the ones before stay, and training goes on. torc_try_checkpoint_save() tells it
+ * too: with .wait at once, else in the next call, which saves none the less. */
+TORC_API void torc_checkpoint_save(torc_site at, torc_module *net, const char *dir,
+                                   torc_checkpoint_options o);
+TORC_API torc_status torc_try_checkpoint_save(torc_module *net, const char *dir,
+                                              torc_checkpoint_options o);
+/* Goes on from the newest checkpoint in `dir` that is undamaged (sizes, checksums) and fits (names,
+ * shapes, the loader's batches) on every rank; one that is not is left, with a line on stderr that
+ * says why, for the one before. All or nothing. Returns its step, -1 where there is none; where
+ * there are some, and none can be loaded, that is an error. Call it after torc_ddp(), with
+ * optimizer and loader made as for a new run: their options are not in it, but for the learning
+ * rate. A run that counts epochs goes on in torc_loader_position() / torc_loader_batches(). */
+TORC_API int64_t torc_checkpoint_load(torc_site at, torc_module *net, const char *dir,
+                                      torc_checkpoint_options o);
+TORC_API torc_status torc_try_checkpoint_load(torc_module *net, const char *dir,
+                                              torc_checkpoint_options o, int64_t *step);
+/* Waits for a save under way, and tells how it ended. torc_finalize() waits too. */
+TORC_API torc_status torc_checkpoint_flush(torc_site at);
+
 /* ---- what it cost ---- */
 
 typedef struct torc_memory_stats {

@@ -211,5 +211,10 @@
 #define torc_loader_seek(...) torc_loader_seek(TORC_HERE, __VA_ARGS__)
 #define torc_save(...) torc_save(TORC_HERE, __VA_ARGS__)
 #define torc_load(...) torc_load(TORC_HERE, __VA_ARGS__)
+#define torc_checkpoint_save(net, dir, ...) \
+    torc_checkpoint_save(TORC_HERE, net, dir, TORC_OPTIONS_(torc_checkpoint_options, __VA_ARGS__))
+#define torc_checkpoint_load(net, dir, ...) \
+    torc_checkpoint_load(TORC_HERE, net, dir, TORC_OPTIONS_(torc_checkpoint_options, __VA_ARGS__))
+#define torc_checkpoint_flush() torc_checkpoint_flush(TORC_HERE)
 
 #endif

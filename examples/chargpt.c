@@ -159,13 +159,19 @@ static long steps_in(double seconds, const meter *m)
 
 int main(int argc, char **argv)
 {
-    common_options o = {
-        .steps = 2000, .batch = 48, .lr = 1e-3, .seed = 1, .warmup = 20, .epochs = 1};
+    common_options o = {.steps = 2000,
+                        .batch = 48,
+                        .lr = 1e-3,
+                        .seed = 1,
+                        .warmup = 20,
+                        .epochs = 1,
+                        .checkpoint_every = 100};
     long layers = 4, heads = 4, width = 128, context = 64, sample = 300, valid = 1;
     int recompute = 0;
     double seconds = 0;
     const char *data = "data/input.txt", *name = "chargpt";
     const option table[] = {COMMON_OPTIONS(o),
+                            CHECKPOINT_OPTIONS(o),
                             {"data", OPTION_TEXT, &data, "the text (UTF-8)"},
                             {"layers", OPTION_INT, &layers, "transformer blocks"},
                             {"heads", OPTION_INT, &heads, "attention heads"},
@@ -193,8 +199,11 @@ int main(int argc, char **argv)
     torc_loader *loader = torc_loader_new(text, .batch_size = o.batch, .shuffle = true,
                                           .seed = (uint64_t)o.seed, .endless = true);
     long steps = o.steps ? o.steps : o.epochs * torc_loader_batches(loader);
+    if (o.checkpoint)
+        torc_checkpoint_load(net, o.checkpoint, .optimizer = opt, .loader = loader);
+    long done = (long)torc_steps(opt); /* in the run that is gone on with */
 
-    meter m = meter_new(steps, o.warmup, o.batch * context, "tokens");
+    meter m = meter_new(steps - done, o.warmup, o.batch * context, "tokens");
     for (torc_batch batch; m.steps < m.total && torc_loader_next(loader, &batch);) {
         meter_start_step(&m);
         torc_tensor *loss = NULL;
@@ -204,7 +213,9 @@ int main(int argc, char **argv)
         }
         torc_backward(loss);
         torc_step(opt);
-        meter_end_step(&m, loss, (long)torc_steps(opt));
+        if (o.checkpoint && o.checkpoint_every > 0 && torc_steps(opt) % o.checkpoint_every == 0)
+            torc_checkpoint_save(net, o.checkpoint, .optimizer = opt, .loader = loader);
+        meter_end_step(&m, loss, (long)torc_steps(opt) - done);
         if (seconds > 0 && m.steps == 20)
             m.total = steps_in(seconds, &m);
     }

@@ -28,9 +28,11 @@ static torc_module *build(const char *model)
 
 int main(int argc, char **argv)
 {
-    common_options o = {.epochs = 5, .batch = 64, .lr = 1e-3, .seed = 1, .warmup = 20};
+    common_options o = {
+        .epochs = 5, .batch = 64, .lr = 1e-3, .seed = 1, .warmup = 20, .checkpoint_every = 100};
     const char *model = "mlp", *data = "data";
     const option table[] = {COMMON_OPTIONS(o),
+                            CHECKPOINT_OPTIONS(o),
                             {"model", OPTION_TEXT, &model, "mlp or cnn"},
                             {"data", OPTION_TEXT, &data, "directory of the IDX files"}};
     options_parse(argc, argv, "trains on MNIST images", table, sizeof table / sizeof *table);
@@ -53,9 +55,12 @@ int main(int argc, char **argv)
     torc_loader *loader = torc_loader_new(train, .batch_size = o.batch, .shuffle = true,
                                           .seed = (uint64_t)o.seed, .endless = true);
     long steps = o.steps ? o.steps : o.epochs * torc_loader_batches(loader);
+    if (o.checkpoint)
+        torc_checkpoint_load(net, o.checkpoint, .optimizer = opt, .loader = loader);
+    long done = (long)torc_steps(opt); /* in the run that is gone on with */
 
-    meter m = meter_new(steps, o.warmup, o.batch, "samples");
-    for (torc_batch batch; m.steps < steps && torc_loader_next(loader, &batch);) {
+    meter m = meter_new(steps - done, o.warmup, o.batch, "samples");
+    for (torc_batch batch; m.steps < m.total && torc_loader_next(loader, &batch);) {
         meter_start_step(&m);
         torc_tensor *loss = NULL;
         torc_autocast(o.bf16 ? TORC_BF16 : TORC_F32)
@@ -64,7 +69,9 @@ int main(int argc, char **argv)
         }
         torc_backward(loss);
         torc_step(opt);
-        meter_end_step(&m, loss, (long)torc_steps(opt));
+        if (o.checkpoint && o.checkpoint_every > 0 && torc_steps(opt) % o.checkpoint_every == 0)
+            torc_checkpoint_save(net, o.checkpoint, .optimizer = opt, .loader = loader);
+        meter_end_step(&m, loss, (long)torc_steps(opt) - done);
     }
 
     double right = mnist_accuracy(net, test);

@@ -175,6 +175,27 @@ TEST(chargpt_learns_samples_and_reports)
     CHECK_NEAR(number_after("\"val_loss\": "), trained, 1e-3);
 }
 
+/* In one go, and killed three times on the way: the same weights to the bit. */
+TEST(chargpt_killed_and_gone_on_with)
+{
+    char arguments[1024], line[2048];
+    const char *common = "--layers 1 --heads 2 --width 32 --context 16 --batch 24 --steps 1500 "
+                         "--sample 0 --valid 0 --checkpoint-every 10";
+    snprintf(arguments, sizeof arguments, "chargpt --data %s %s --save %s", write_text(), common,
+             test_path("whole"));
+    check_run(2, arguments);
+    snprintf(arguments, sizeof arguments, "chargpt --data %s %s --checkpoint %s --save %s",
+             test_path("text.txt"), common, test_path("ckpt"), test_path("parts"));
+    snprintf(line, sizeof line, "timeout -s KILL 0.7 %s/torcrun -n 2 --oversubscribe %s/%s", bin(),
+             bin(), arguments);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(test_command(20, output, sizeof output, "%s", line), 128 + 9);
+    check_run(2, arguments);
+    CHECK_INT(test_command(10, output, sizeof output, "cmp %s %s", test_path("whole"),
+                           test_path("parts")),
+              0);
+}
+
 /* ---- the command line ---- */
 
 TEST(mistakes_on_the_command_line)

@@ -31,5 +31,7 @@ torc_dataset *dataset_new(const torc_dataset *fields);
 /* Frees every loader and every dataset that is left; torc_finalize() calls it. */
 void data_free_all(void);
 void loader_free_all(void);
+/* What a position of the loader counts: the cut into batches and their order. */
+struct sampler loader_order(const torc_loader *l);
 
 #endif

@@ -280,6 +280,11 @@ int64_t torc_loader_position(torc_loader *l)
     return l->turn / l->turns;
 }
 
+sampler loader_order(const torc_loader *l)
+{
+    return l->order;
+}
+
 /* The thread starts anew, so that no slot is half filled for the old position. */
 void torc_loader_seek(torc_site at, torc_loader *l, int64_t position)
 {

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE /* mkostemp() */
 #include "core/io/safetensors.h"
 
+#include "core/io/crc32c.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -212,8 +214,10 @@ static char *make_header(const saved_tensor *tensors, int64_t count, size_t *len
     return text;
 }
 
-static bool write_all(int fd, const void *data, size_t n)
+static bool write_all(int fd, const void *data, size_t n, saved_sum *sum)
 {
+    sum->size += n;
+    sum->crc32c = crc32c(sum->crc32c, data, n);
     for (const char *p = data; n > 0;) {
         ssize_t wrote = write(fd, p, n < (1u << 30) ? n : 1u << 30);
         if (wrote < 0 && errno == EINTR)
@@ -226,16 +230,16 @@ static bool write_all(int fd, const void *data, size_t n)
     return true;
 }
 
-static bool write_file(int fd, const saved_tensor *tensors, int64_t count)
+static bool write_file(int fd, const saved_tensor *tensors, int64_t count, saved_sum *sum)
 {
     size_t length;
     char *header = make_header(tensors, count, &length);
     uint8_t prefix[PREFIX];
     for (int i = 0; i < PREFIX; i++)
         prefix[i] = (uint8_t)((uint64_t)length >> (8 * i));
-    bool ok = write_all(fd, prefix, sizeof prefix) && write_all(fd, header, length);
+    bool ok = write_all(fd, prefix, sizeof prefix, sum) && write_all(fd, header, length, sum);
     for (int64_t i = 0; ok && i < count; i++)
-        ok = write_all(fd, tensors[i].data, tensors[i].bytes);
+        ok = write_all(fd, tensors[i].data, tensors[i].bytes, sum);
     free(header);
     return ok && fsync(fd) == 0;
 }
@@ -256,11 +260,19 @@ static void flush_directory(const char *path)
 
 torc_status safetensors_write(const char *path, const saved_tensor *tensors, int64_t count)
 {
+    saved_sum unused;
+    return safetensors_write_summed(path, tensors, count, &unused);
+}
+
+torc_status safetensors_write_summed(const char *path, const saved_tensor *tensors, int64_t count,
+                                     saved_sum *sum)
+{
+    *sum = (saved_sum){0};
     if (!path)
         return fail(TORC_ERR_IO, "expected a path, found NULL");
     char *temporary = base_format("%s.part-XXXXXX", path);
     int fd = mkostemp(temporary, O_CLOEXEC);
-    bool ok = fd >= 0 && write_file(fd, tensors, count);
+    bool ok = fd >= 0 && write_file(fd, tensors, count, sum);
     mode_t mask = umask(0);
     umask(mask);
     ok = ok && fchmod(fd, 0666 & ~mask) == 0; /* as any new file; mkstemp() makes it private */

@@ -1,13 +1,13 @@
 /* weights -- a module's parameters and buffers to and from safetensors. */
-#include "core/io/safetensors.h"
-#include "core/nn/module.h"
+#include "core/io/weights.h"
+
 #include "core/ops/ops.h"
 #include "core/status.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static torc_shape shape_of(const tensor *t)
+torc_shape weights_shape(const tensor *t)
 {
     torc_shape shape = {.ndim = t->ndim};
     memcpy(shape.dim, t->shape, (size_t)t->ndim * sizeof *t->shape);
@@ -29,7 +29,7 @@ torc_status torc_try_save(torc_module *net, const char *path)
         size_t bytes = (size_t)tensor_numel(t) * tensor_item_size(t);
         void *values = base_alloc(bytes, 1);
         tensor_read(&c, t, t->dtype, values);
-        out[i] = (saved_tensor){(char *)items[i].name, t->dtype, shape_of(t), values, bytes};
+        out[i] = (saved_tensor){(char *)items[i].name, t->dtype, weights_shape(t), values, bytes};
     }
     torc_status s = safetensors_write(path, out, count);
     for (int64_t i = 0; i < count; i++)
@@ -39,17 +39,17 @@ torc_status torc_try_save(torc_module *net, const char *path)
     return s;
 }
 
-/* Every name, dtype and shape, before the first value is touched. */
-static torc_status check(const saved_file *f, const char *path, const module_item *items,
-                         int64_t count)
+torc_status weights_check(const saved_file *f, const char *path, torc_module *net)
 {
+    int64_t count;
+    const module_item *items = module_items(net, &count);
     for (int64_t i = 0; i < count; i++) {
         const tensor *t = items[i].t;
         const saved_tensor *saved = safetensors_find(f, items[i].name);
         if (!saved)
             return fail(TORC_ERR_MISMATCH, "%s: has no \"%s\", which the network needs", path,
                         items[i].name);
-        torc_shape shape = shape_of(t);
+        torc_shape shape = weights_shape(t);
         if (saved->dtype != t->dtype || saved->shape.ndim != shape.ndim ||
             memcmp(saved->shape.dim, shape.dim, (size_t)shape.ndim * sizeof *shape.dim))
             return fail(TORC_ERR_MISMATCH, "%s: expected %s %s for \"%s\", found %s %s", path,
@@ -68,6 +68,14 @@ static torc_status check(const saved_file *f, const char *path, const module_ite
     return TORC_OK;
 }
 
+void weights_take(const call *c, torc_module *net, const saved_file *f)
+{
+    int64_t count;
+    const module_item *items = module_items(net, &count);
+    for (int64_t i = 0; i < count; i++)
+        tensor_write(c, items[i].t, items[i].t->dtype, safetensors_find(f, items[i].name)->data);
+}
+
 torc_status torc_try_load(torc_module *net, const char *path)
 {
     const call c = {{0}, "torc_load"};
@@ -75,11 +83,9 @@ torc_status torc_try_load(torc_module *net, const char *path)
     torc_status s = safetensors_open(path, &f);
     if (s != TORC_OK)
         return s;
-    int64_t count;
-    const module_item *items = module_items(net, &count);
-    s = check(&f, path, items, count);
-    for (int64_t i = 0; s == TORC_OK && i < count; i++)
-        tensor_write(&c, items[i].t, items[i].t->dtype, safetensors_find(&f, items[i].name)->data);
+    s = weights_check(&f, path, net);
+    if (s == TORC_OK)
+        weights_take(&c, net, &f);
     safetensors_close(&f);
     return s;
 }

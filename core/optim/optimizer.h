@@ -59,6 +59,21 @@ stretch *optimizer_gradients(const call *c, torc_module *net, int64_t *count);
 /* Are the gradients of net those of a part of the batch (tape_hook.partial)? */
 bool optimizer_must_wait(torc_module *net);
 
+/* ---- for checkpoints: the state as if one rank had all of it ----
+ *
+ * A piece of state is m (number 0) or v (1): a float for every element of every parameter, the
+ * parameters one after the other, each in row-major order. Where it is divided over ranks, every
+ * rank calls optimizer_read_state(), and all get it. */
+int optimizer_pieces(const torc_optimizer *o);
+int64_t optimizer_elements(const torc_optimizer *o); /* of a piece */
+/* out NULL: this rank only gives. */
+void optimizer_read_state(const call *c, const torc_optimizer *o, int piece, float *out);
+/* In how many steps each parameter took part. One that did goes on doing so, gradient or not. */
+void optimizer_write_steps(const call *c, torc_optimizer *o, const int64_t *steps);
+/* Of parameter i alone; a rank takes what it owns. */
+void optimizer_write_state(const call *c, torc_optimizer *o, int piece, int64_t i,
+                           const float *values);
+
 /* Frees every optimizer that is left. */
 void optimizer_free_all(void);
 

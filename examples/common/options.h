@@ -21,10 +21,10 @@ typedef struct option {
 
 /* What every example understands. */
 typedef struct common_options {
-    long epochs, steps, warmup, batch, seed, virtual_ranks;
+    long epochs, steps, warmup, batch, seed, virtual_ranks, checkpoint_every;
     int bf16;
     double lr;
-    const char *save, *load, *json;
+    const char *save, *load, *checkpoint, *json;
 } common_options;
 
 #define COMMON_OPTIONS(c) \
@@ -42,6 +42,14 @@ typedef struct common_options {
     { \
         "json", OPTION_TEXT, &(c).json, \
             "append one line of results to this file (-: standard output)" \
+    }
+
+/* What those understand that can be stopped and gone on with. */
+#define CHECKPOINT_OPTIONS(c) \
+    {"checkpoint", OPTION_TEXT, &(c).checkpoint, "go on from what is saved in this directory"}, \
+    { \
+        "checkpoint-every", OPTION_INT, &(c).checkpoint_every, \
+            "save there after so many steps (0: never)" \
     }
 
 /* Understands `--name value`, `--name=value`, flags and --help. A mistake is one line and exit
