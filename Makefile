@@ -104,7 +104,7 @@ $(BUILD)/lib/libtorc.a: $(library_objects)
 
 $(BUILD)/bin/torcrun: $(launcher_objects)
 	@mkdir -p $(@D)
-	$(CC) $(sanitize) -o $@ $^ -lm
+	$(CC) $(sanitize) -o $@ $^ -lhwloc -lm
 # Sees the house from the inside, and MPI beside it.
 $(BUILD)/bin/torc-allreduce-bench: $(bench_sources:%.c=$(BUILD)/obj/%.o) $(library_objects)
 	@mkdir -p $(@D)
@@ -118,6 +118,7 @@ $(BUILD)/bin/%: $(BUILD)/obj/examples/%.o $(example_objects) $(BUILD)/lib/libtor
 	    -ljansson -lm
 $(BUILD)/test/test_bench: $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out allreduce/bench.c,$(bench_sources)))
 $(BUILD)/test/test_powersgd: $(BUILD)/obj/examples/common/powersgd.o
+$(BUILD)/test/test_doctor: $(addprefix $(BUILD)/obj/launcher/,$(addsuffix .o,ask hosts machine machine_pci say slurm spawn text words))
 $(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit

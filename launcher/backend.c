@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const backend *const backends[] = {&backend_mpirun};
+static const backend *const backends[] = {&backend_mpirun, &backend_srun};
 
 const backend *backend_find(const char *name)
 {
@@ -42,6 +42,29 @@ void command_setting(command *c, const char *name, const char *value)
         append(&c->settings, &c->setting_count, base_format("%s=%s", name, value));
 }
 
+void command_set(command *c, const char *setting)
+{
+    append(&c->settings, &c->setting_count, base_strdup(setting));
+}
+
+/* A bare NAME means its value here: it stands among the variables already. */
+void command_env(command *c, const job *j)
+{
+    for (const char **setting = j->env; setting && *setting; setting++)
+        if (strchr(*setting, '='))
+            command_set(c, *setting);
+}
+
+void command_host_of_each(command *c, const job *j)
+{
+    text word = {0};
+    for (int i = 0; i < j->hosts.n; i++)
+        for (int k = 0; k < j->hosts.of[i].ranks; k++)
+            text_format(&word, "%s%s", word.used ? "," : "", j->hosts.of[i].name);
+    command_word(c, "%.*s", (int)word.used, word.bytes);
+    text_free(&word);
+}
+
 /* mpirun takes the word ":" anywhere, also among a program's arguments, for the start of another
  * program. It travels as "\:", and so that this can be undone "\:" travels as "\\:". */
 static bool is_colon(const char *word)
@@ -52,6 +75,8 @@ static bool is_colon(const char *word)
 void command_shim(command *c, const backend *b, const job *j)
 {
     char *self = program_self();
+    for (char **word = j->extra; word && *word; word++)
+        command_word(c, "%s", *word);
     command_word(c, "%s", self);
     command_word(c, "--shim");
     command_word(c, "%s", b->name);

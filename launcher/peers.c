@@ -9,19 +9,19 @@
 
 /* ---- telling ---- */
 
-void peers_tell(peer *p, report_kind kind, int milliseconds)
+void peers_tell(peer *p, const report *r)
 {
     text line = {0};
-    report_write(&line, &(report){.kind = kind, .milliseconds = milliseconds});
+    report_write(&line, r);
     if (p->fd >= 0 && p->rank >= 0)
         report_send(p->fd, &line); /* one that is gone shows by the end of its connection */
     text_free(&line);
 }
 
-void peers_tell_all(peers *all, report_kind kind, int milliseconds)
+void peers_tell_all(peers *all, const report *r)
 {
     for (int i = 0; i < all->n; i++)
-        peers_tell(&all->of[i], kind, milliseconds);
+        peers_tell(&all->of[i], r);
 }
 
 bool peers_any(const peers *all)
@@ -73,6 +73,7 @@ static void accept_one(peers *all)
         return;
     }
     all->of = base_grow(all->of, (size_t)all->n + 1, sizeof *all->of);
+    report_set_patience(fd, 1); /* who takes no bytes is gone, and nobody waits for that here */
     all->of[all->n++] = (peer){.home = all, .fd = fd, .rank = -1};
 }
 
@@ -115,6 +116,14 @@ void peers_stop_listening(peers *all)
     if (all->listener >= 0)
         close(all->listener);
     all->listener = -1;
+}
+
+void peers_drop_rank(peers *all, int rank)
+{
+    for (int i = 0; i < all->n; i++)
+        if (all->of[i].fd >= 0 && all->of[i].rank == rank)
+            drop(&all->of[i]);
+    forget(all);
 }
 
 void peers_drop_all(peers *all)

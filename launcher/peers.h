@@ -33,10 +33,11 @@ void peers_watch(const peers *all, struct pollfd *on); /* [peers_poll_size()] */
 /* Takes what poll() said of the descriptors that peers_watch() named; `watched` is their number. */
 void peers_hear(peers *all, const struct pollfd *on, int watched);
 
-void peers_tell(peer *p, report_kind kind, int milliseconds);
-void peers_tell_all(peers *all, report_kind kind, int milliseconds);
+void peers_tell(peer *p, const report *r);
+void peers_tell_all(peers *all, const report *r);
 bool peers_any(const peers *all); /* but strangers */
 void peers_stop_listening(peers *all);
+void peers_drop_rank(peers *all, int rank);
 void peers_drop_all(peers *all); /* the owner hears of each as of any other that is gone */
 void peers_free(peers *all);
 

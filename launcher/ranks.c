@@ -4,19 +4,23 @@
 
 #include "launcher/say.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 ranks ranks_new(int n)
 {
-    return (ranks){.of = base_alloc((size_t)n, sizeof(rank)), .n = n, .first_failure = -1};
+    return (ranks){
+        .of = base_alloc((size_t)n, sizeof(rank)), .n = n, .first_failure = -1, .first_over = -1};
 }
 
 void ranks_free(ranks *all)
 {
-    for (int r = 0; r < all->n; r++)
+    for (int r = 0; r < all->n; r++) {
+        text_free(&all->of[r].seen);
         for (int i = 0; i < RANKS_LAST_LINES; i++)
             text_free(&all->of[r].last[i]);
+    }
     free(all->of);
     *all = (ranks){0};
 }
@@ -31,15 +35,23 @@ int ranks_count(const ranks *all, rank_state state)
 
 /* ---- what happens to a rank ---- */
 
-void ranks_line(ranks *all, int r, const char *line, size_t length, text *out)
+void ranks_line(ranks *all, int r, const char *line, size_t length)
 {
     rank *me = &all->of[r];
     text *last = &me->last[me->lines++ % RANKS_LAST_LINES];
     last->used = 0;
     text_add(last, line, length);
-    text_format(out, "[%d] ", r);
-    text_add(out, line, length);
-    text_add(out, "\n", 1);
+}
+
+void ranks_beat(ranks *all, int r, const report *beat)
+{
+    rank *me = &all->of[r];
+    if (beat->age < 0) /* it says nothing of itself: only what it prints is a sign of life */
+        return;
+    me->alive = fmax(me->alive, torc_seconds() - 1e-3 * (double)beat->age);
+    me->waits = beat->waits;
+    me->seen.used = 0;
+    text_add(&me->seen, beat->line, beat->length);
 }
 
 static bool failed(const rank *r)
@@ -59,6 +71,8 @@ void ranks_ended(ranks *all, int r, ending end)
     all->of[r].state = RANK_ENDED;
     all->of[r].end = end;
     note_failure(all, r);
+    if (!end.code && !end.signal && !end.asked && all->first_over < 0)
+        all->first_over = r;
 }
 
 void ranks_lost(ranks *all, int r)
@@ -67,20 +81,39 @@ void ranks_lost(ranks *all, int r)
     note_failure(all, r);
 }
 
+void ranks_blame(ranks *all, int r, rank_cause cause, int patience)
+{
+    if (all->first_failure >= 0)
+        return;
+    all->first_failure = r;
+    all->cause = cause;
+    all->patience = patience;
+}
+
 /* ---- the story ---- */
 
 int ranks_exit_code(const ranks *all)
 {
     const rank *r = &all->of[all->first_failure];
+    if (all->cause == CAUSE_HANG)
+        return EXIT_HANG;
+    if (all->cause == CAUSE_LEFT)
+        return EXIT_RENDEZVOUS;
     if (r->state == RANK_LOST)
         return EXIT_LAUNCHER;
     return spawn_exit_code(&r->end);
 }
 
-static void tell_cause(const rank *r, text *out)
+static void tell_cause(const ranks *all, const rank *r, text *out)
 {
     const char *name = sigabbrev_np(r->end.signal);
-    if (r->state == RANK_LOST)
+    if (all->cause == CAUSE_HANG)
+        text_format(out, "hangs: no sign of life for %d s (--hang-timeout)", all->patience);
+    else if (all->cause == CAUSE_SILENT)
+        text_format(out, "was lost: its host has not answered for %d s", all->patience);
+    else if (all->cause == CAUSE_LEFT)
+        text_format(out, "ended with exit code 0 while the others wait for it (--grace)");
+    else if (r->state == RANK_LOST)
         text_format(out, "was lost: its shim is gone and cannot say how it ended");
     else if (!r->end.signal)
         text_format(out, "ended with exit code %d", r->end.code);
@@ -113,14 +146,15 @@ static void tell_number(text *out, int *told, int count, const char *what)
 
 static void tell_others(const ranks *all, text *out)
 {
-    int ended = 0, finished = 0, also = 0, never = 0, told = 0;
+    int ended = 0, finished = 0, also = 0, lost = 0, never = 0, told = 0;
     for (int r = 0; r < all->n; r++) {
         const rank *one = &all->of[r];
         if (r == all->first_failure)
             continue;
         ended += one->state == RANK_HERE || (one->state == RANK_ENDED && one->end.asked);
-        also += failed(one);
+        also += failed(one) && one->state != RANK_LOST;
         finished += one->state == RANK_ENDED && !one->end.asked && !failed(one);
+        lost += one->state == RANK_LOST;
         never += one->state == RANK_AWAITED;
     }
     if (all->n == 1)
@@ -129,6 +163,7 @@ static void tell_others(const ranks *all, text *out)
     tell_number(out, &told, ended, "ended by torcrun");
     tell_number(out, &told, finished, "finished");
     tell_number(out, &told, also, "failed as well");
+    tell_number(out, &told, lost, "lost");
     tell_number(out, &told, never, "never started");
     text_format(out, ".\n");
 }
@@ -139,7 +174,9 @@ void ranks_tell(const ranks *all, text *out)
     text_format(out, "torcrun: rank %d on host %s ", all->first_failure, r->host);
     if (r->pid) /* else it never ran */
         text_format(out, "(pid %d) ", r->pid);
-    tell_cause(r, out);
+    tell_cause(all, r, out);
     tell_last_lines(r, out);
+    if (r->seen.used > 0)
+        text_format(out, "  Last seen: %.*s.\n", (int)r->seen.used, r->seen.bytes);
     tell_others(all, out);
 }

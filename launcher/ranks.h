@@ -2,7 +2,11 @@
  * ranks -- what is known of every rank, and the story told of it when one has failed.
  *
  *     AWAITED -- hello --> HERE -- exit --> ENDED
- *                               -- connection lost --> LOST
+ *                               -- connection lost, or silent --> LOST
+ *
+ * Words
+ *   cause   why the job ends: a rank that failed or was lost, one that gives no sign of life, or
+ *           one that left although the others wait for it. The first counts.
  */
 #ifndef LAUNCHER_RANKS_H
 #define LAUNCHER_RANKS_H
@@ -13,8 +17,14 @@ enum { RANKS_LAST_LINES = 5 };
 
 typedef enum rank_state { RANK_AWAITED, RANK_HERE, RANK_ENDED, RANK_LOST } rank_state;
 
+typedef enum rank_cause { CAUSE_END, CAUSE_SILENT, CAUSE_HANG, CAUSE_LEFT } rank_cause;
+
 typedef struct rank {
     rank_state state;
+    double heard; /* when its shim last said something, torc_seconds() */
+    double alive; /* when the program itself last gave a sign of life */
+    bool waits;   /* for other ranks */
+    text seen;    /* what it was doing then, in words; empty: it does not say */
     char host[REPORT_HOST_SIZE];
     int pid;
     ending end;
@@ -26,16 +36,21 @@ typedef struct ranks {
     rank *of; /* [n] */
     int n;
     int first_failure; /* the rank; -1: none */
+    int first_over;    /* the first that ended with code 0; -1: none */
+    rank_cause cause;  /* of the first failure */
+    int patience;      /* seconds that were waited, where the cause is a silence */
 } ranks;
 
 ranks ranks_new(int n);
 void ranks_free(ranks *all);
 int ranks_count(const ranks *all, rank_state state);
 
-/* Adds "[rank] line" to `out` and remembers the line. */
-void ranks_line(ranks *all, int r, const char *line, size_t length, text *out);
+void ranks_line(ranks *all, int r, const char *line, size_t length); /* remembers it */
+void ranks_beat(ranks *all, int r, const report *beat);
 void ranks_ended(ranks *all, int r, ending end);
 void ranks_lost(ranks *all, int r);
+/* A cause that is no end of its own: the rank may still be there. */
+void ranks_blame(ranks *all, int r, rank_cause cause, int patience);
 
 /* Of the first failure, which must have happened. */
 int ranks_exit_code(const ranks *all);

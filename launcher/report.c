@@ -15,6 +15,21 @@
 
 /* ---- messages ---- */
 
+/* Those that carry a text: a word in front of it. */
+static const struct {
+    report_kind kind;
+    const char *word;
+} texts[] = {{REPORT_LINE, "line "}, {REPORT_OUT, "out "}, {REPORT_PART, "part "}};
+
+static void write_text(text *out, const report *r)
+{
+    for (int i = 0; i < ARRAY_LENGTH(texts); i++)
+        if (texts[i].kind == r->kind)
+            text_add(out, texts[i].word, strlen(texts[i].word));
+    text_add(out, r->line, r->length);
+    text_add(out, "\n", 1);
+}
+
 void report_write(text *out, const report *r)
 {
     switch (r->kind) {
@@ -25,9 +40,19 @@ void report_write(text *out, const report *r)
         text_format(out, "start %d\n", r->pid);
         break;
     case REPORT_LINE:
-        text_add(out, "line ", 5);
-        text_add(out, r->line, r->length);
-        text_add(out, "\n", 1);
+    case REPORT_OUT:
+    case REPORT_PART:
+        write_text(out, r);
+        break;
+    case REPORT_BEAT:
+        text_format(out, "beat %lld %d %.*s\n", (long long)r->age, r->waits, (int)r->length,
+                    r->line ? r->line : "");
+        break;
+    case REPORT_WELCOME:
+        text_format(out, "welcome %d\n", r->milliseconds);
+        break;
+    case REPORT_SIGNAL:
+        text_format(out, "signal %d\n", r->signal);
         break;
     case REPORT_EXIT:
         text_format(out, "exit %d %d %d %d\n", r->end.code, r->end.signal, r->end.core,
@@ -51,12 +76,15 @@ static bool of_kind(report *r, report_kind kind, bool well_formed)
 bool report_read(const char *line, size_t length, report *r)
 {
     *r = (report){0};
-    if (length >= 5 && !memcmp(line, "line ", 5)) {
-        r->line = line + 5;
-        r->length = length - 5;
-        return of_kind(r, REPORT_LINE, true);
+    for (int i = 0; i < ARRAY_LENGTH(texts); i++) {
+        size_t n = strlen(texts[i].word);
+        if (length >= n && !memcmp(line, texts[i].word, n)) {
+            r->line = line + n;
+            r->length = length - n;
+            return of_kind(r, texts[i].kind, true);
+        }
     }
-    char word[256]; /* sscanf wants a 0 at the end; no other message is long */
+    char word[1024]; /* sscanf wants a 0 at the end; no other message is long */
     if (length >= sizeof word)
         return false;
     memcpy(word, line, length);
@@ -71,6 +99,19 @@ bool report_read(const char *line, size_t length, report *r)
         r->end.asked = asked;
         return of_kind(r, REPORT_EXIT, true);
     }
+    int waits, text = 0;
+    long long age;
+    if (sscanf(word, "beat %lld %d %n", &age, &waits, &text) == 2 && text > 0) {
+        r->age = age;
+        r->waits = waits;
+        r->line = line + text;
+        r->length = length - (size_t)text;
+        return of_kind(r, REPORT_BEAT, true);
+    }
+    if (sscanf(word, "welcome %d", &r->milliseconds) == 1)
+        return of_kind(r, REPORT_WELCOME, true);
+    if (sscanf(word, "signal %d", &r->signal) == 1)
+        return of_kind(r, REPORT_SIGNAL, true);
     if (sscanf(word, "end %d", &r->milliseconds) == 1)
         return of_kind(r, REPORT_END, true);
     return of_kind(r, REPORT_LEAVE, !strcmp(word, "leave"));
@@ -87,20 +128,19 @@ void report_new_token(char token[REPORT_TOKEN_SIZE])
         snprintf(token + 2 * i, 3, "%02x", random[i]);
 }
 
-int report_listen(char *address, size_t size)
+int report_listen(const char *host, char *address, size_t size)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in at = {.sin_family = AF_INET};
     socklen_t length = sizeof at;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, SOMAXCONN) != 0 ||
+    if (fd < 0 || inet_pton(AF_INET, host, &at.sin_addr) != 1 ||
+        bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, SOMAXCONN) != 0 ||
         getsockname(fd, (struct sockaddr *)&at, &length) != 0) {
-        fail(TORC_ERR_PEER, "cannot listen on the loopback address: %s", strerror(errno));
+        fail(TORC_ERR_PEER, "cannot listen on %s: %s", host, strerror(errno));
         if (fd >= 0)
             close(fd);
         return -1;
     }
-    char host[INET_ADDRSTRLEN];
-    inet_ntop(AF_INET, &at.sin_addr, host, sizeof host);
     snprintf(address, size, "%s:%d", host, ntohs(at.sin_port));
     return fd;
 }
@@ -126,6 +166,13 @@ int report_connect(const char *address)
     /* Messages are small and each one matters at once: none waits to be joined by another. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     return fd;
+}
+
+/* A host that was cut off takes bytes until the kernel's buffer is full, and then none. */
+void report_set_patience(int fd, int seconds)
+{
+    struct timeval patience = {.tv_sec = seconds};
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 }
 
 bool report_send(int fd, text *out)

@@ -3,11 +3,22 @@
  *
  *     shim                                             supervisor
  *       | hello TOKEN RANK HOST   who I am                  |   nothing counts before it
+ *       |                         welcome MILLISECONDS      |   see `patience`
  *       | start PID               the program runs          |
  *       | line TEXT               one line of its stderr    |   any number
- *       | exit CODE SIGNAL CORE ASKED                       |
- *       |                         end MILLISECONDS          |   TERM now, KILL that much later
- *       |                         leave                     |   all ranks are over: exit
+ *       | out TEXT, part TEXT     a line of its stdout, a piece without newline
+ *       | beat AGE WAITS TEXT     each second: I am here, and so is my program
+ *       |                         beat -1 0                 |   each second, where hosts are
+ * several |                         signal NUMBER             |   for the program | exit CODE
+ * SIGNAL CORE ASKED                       | |                         end MILLISECONDS          |
+ * TERM now, KILL that much later |                         leave                     |   all ranks
+ * are over: exit
+ *
+ * Words
+ *   patience   a shim that has heard nothing for so long takes its host for cut off and ends its
+ *              program; 0: never, where all is on one host and a connection cannot go silent
+ *   age        milliseconds since the program's own last sign of life; -1: it gives none
+ *   waits      the program waits for other ranks
  *
  * Every message is one line of text over TCP: easy to read along, the same on every machine.
  * Either side takes the end of the connection for the death of the other.
@@ -20,8 +31,9 @@
 
 /* ---- the environment variables between supervisor, shim and program ---- */
 
-#define REPORT_ADDRESS "TORC_LAUNCH_ADDRESS" /* supervisor to shim: 127.0.0.1:40123 */
+#define REPORT_ADDRESS "TORC_LAUNCH_ADDRESS" /* supervisor to shim: 10.0.0.7:40123 */
 #define REPORT_TOKEN "TORC_LAUNCH_TOKEN"     /* supervisor to shim: proves that it is of this job */
+#define REPORT_STATUS "TORC_STATUS_FILE"     /* to the program: where it writes core/status.h */
 #define REPORT_WORLD_SIZE "TORC_WORLD_SIZE"  /* to the program: the ranks that were promised */
 
 /* The shim takes the first two away before the program sees them. */
@@ -37,6 +49,11 @@ typedef enum report_kind {
     REPORT_HELLO,
     REPORT_START,
     REPORT_LINE,
+    REPORT_OUT,
+    REPORT_PART,
+    REPORT_BEAT,
+    REPORT_WELCOME,
+    REPORT_SIGNAL,
     REPORT_EXIT,
     REPORT_END,
     REPORT_LEAVE
@@ -47,10 +64,13 @@ typedef struct report {
     char token[REPORT_TOKEN_SIZE], host[REPORT_HOST_SIZE]; /* hello */
     int rank;                                              /* hello */
     int pid;                                               /* start */
-    const char *line;                                      /* line: not ended by a 0 */
+    const char *line; /* line, out, part, beat: not ended by a 0 */
     size_t length;
+    int64_t age;      /* beat */
+    bool waits;       /* beat */
+    int signal;       /* signal */
     ending end;       /* exit */
-    int milliseconds; /* end */
+    int milliseconds; /* end, welcome */
 } report;
 
 void report_write(text *out, const report *r);
@@ -60,10 +80,12 @@ bool report_read(const char *line, size_t length, report *r);
 /* ---- the connection ---- */
 
 void report_new_token(char token[REPORT_TOKEN_SIZE]);
-/* Listens on a port that the system chooses, on this host only, and writes the address to connect
- * to. -1 with a sentence in torc_last_error(), both of them. */
-int report_listen(char *address, size_t size);
+/* Listens on this numeric address of this host, on a port that the system chooses, and writes the
+ * address to connect to. -1 with a sentence in torc_last_error(), both of them. */
+int report_listen(const char *host, char *address, size_t size);
 int report_connect(const char *address);
+/* From now on sending to this connection gives up after so many seconds. */
+void report_set_patience(int fd, int seconds);
 /* Sends all that is in `out` and empties it; false when the other side is gone. */
 bool report_send(int fd, text *out);
 

@@ -9,7 +9,11 @@
 /* Written once; --help prints the same rows. A rank's own exit code passes through unchanged. */
 #define EXIT_CODES(ROW) \
     ROW(EXIT_USAGE, 64, "the command line was not understood") \
+    ROW(EXIT_FEW_HOSTS, 69, "fewer hosts than the job needs") \
     ROW(EXIT_LAUNCHER, 70, "the ranks could not be started, or one was lost without a word") \
+    ROW(EXIT_RENDEZVOUS, 76, \
+        "the ranks did not meet: one never came, or left while others waited") \
+    ROW(EXIT_HANG, 124, "a rank showed no sign of life for --hang-timeout seconds") \
     ROW(EXIT_CANNOT_RUN, 126, "the program was found but cannot be run") \
     ROW(EXIT_NOT_FOUND, 127, "the program was not found") \
     ROW(EXIT_SIGNAL, 128, "plus the number of the signal that ended the first rank, or torcrun")

@@ -15,14 +15,17 @@
  *   leave    a keeper whose program is over stays until the supervisor says that all are: else
  *            mpirun would see one rank gone and kill the others, also those still writing.
  *
- * stdin and stdout are mpirun's own descriptors, handed on untouched. stderr is read here, cut into
- * whole lines and reported, so that mpirun's own words on stderr cannot be taken for a rank's.
+ * stdin is mpirun's own descriptor, handed on untouched. stdout and stderr are read here, cut into
+ * whole lines and reported, so that nothing mpirun says can be taken for a rank's, and two ranks
+ * cannot write into one line (outputs.h).
  */
 #define _GNU_SOURCE /* pipe2 */
 #include "launcher/shim.h"
 
 #include "launcher/backend.h"
+#include "launcher/outputs.h"
 #include "launcher/program.h"
+#include "launcher/pulse.h"
 #include "launcher/report.h"
 #include "launcher/say.h"
 #include "launcher/spawn.h"
@@ -39,14 +42,17 @@
 
 static const int orphan_patience = 100; /* ms: mpirun killed the front; see front_is_gone() */
 static const int orphan_grace = 500;    /* ms from TERM to KILL when nobody is left to ask */
+static const double beat_seconds = 1;
 
 typedef struct keeper {
     int rank;
-    pid_t program;                          /* 0: not running */
-    ending end;                             /* once it is over */
-    int supervisor, front, errors, signals; /* descriptors; -1: closed */
-    double term_at, kill_at;                /* torc_seconds() */
-    text out, line_rest, message_rest;
+    pid_t program;                  /* 0: not running */
+    ending end;                     /* once it is over */
+    int supervisor, front, signals; /* descriptors; -1: closed */
+    outputs outputs;
+    double term_at, kill_at, beat_at; /* torc_seconds() */
+    double patience, heard;           /* seconds; when the supervisor last said something */
+    text out, message_rest;
     bool ending;  /* the program was told to end, or is about to be */
     bool leaving; /* the supervisor knows all and lets go */
     bool alone;   /* there is no supervisor any more */
@@ -84,18 +90,21 @@ static void flush_reports(keeper *k)
     k->out.used = 0;
 }
 
-static bool report_line(void *context, const char *line, size_t length)
+static void beat(keeper *k)
 {
-    keeper *k = context;
-    report_write(&k->out, &(report){.kind = REPORT_LINE, .line = line, .length = length});
-    return true;
+    report r;
+    char words[PULSE_TEXT];
+    pulse_read(&r, words);
+    report_write(&k->out, &r);
+    k->beat_at = torc_seconds() + beat_seconds;
+    flush_reports(k);
 }
 
 static void report_sentence(keeper *k, const char *sentence)
 {
     text line = {0};
     text_format(&line, "torcrun: %s", sentence);
-    report_line(k, line.bytes, line.used);
+    report_write(&k->out, &(report){.kind = REPORT_LINE, .line = line.bytes, .length = line.used});
     text_free(&line);
 }
 
@@ -112,27 +121,20 @@ static void say_hello(keeper *k, const char *token)
 
 /* ---- the program ---- */
 
-/* Reads what stderr holds; once the program is over (`all`) until nothing is left there. */
-static void read_errors(keeper *k, bool all)
+/* Once the program is over: all that is left there. */
+static void read_to_the_end(keeper *k)
 {
-    char piece[65536];
-    ssize_t n;
-    do {
-        n = k->errors >= 0 ? read(k->errors, piece, sizeof piece) : 0;
-        if (n > 0)
-            text_lines(&k->line_rest, piece, (size_t)n, REPORT_LINE_LIMIT, report_line, k);
-        else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-            close_fd(&k->errors);
+    while (outputs_read_out(&k->outputs, &k->out))
         flush_reports(k);
-    } while (all && n > 0);
-    if ((all || k->errors < 0) && k->line_rest.used > 0) {
-        report_line(k, k->line_rest.bytes, k->line_rest.used); /* the last one, without newline */
-        k->line_rest.used = 0;
-    }
+    while (outputs_read_err(&k->outputs, &k->out))
+        flush_reports(k);
+    outputs_rest(&k->outputs, &k->out);
 }
 
 static void report_exit(keeper *k)
 {
+    if (k->program)
+        beat(k); /* what it did last */
     k->program = 0;
     report_write(&k->out, &(report){.kind = REPORT_EXIT, .end = k->end});
     flush_reports(k);
@@ -143,33 +145,32 @@ static void reap_program(keeper *k)
     if (!k->program || !spawn_reap(k->program, false, &k->end))
         return;
     spawn_end_orphans();
-    read_errors(k, true);
+    read_to_the_end(k);
     report_exit(k);
 }
 
 static void run_program(keeper *k, char **words)
 {
     char *path;
-    int ends[2] = {-1, -1}, code = program_find(words[0], &path);
-    if (!code && pipe2(ends, O_CLOEXEC) != 0) {
+    int output = -1, errors = -1, code = program_find(words[0], &path);
+    if (!code && !outputs_open(&k->outputs, &output, &errors))
         code = EXIT_LAUNCHER;
-        fail(TORC_ERR_IO, "cannot make a pipe: %s", strerror(errno));
-    }
-    spawn s = {path, words, .input = -1, .errors = ends[1], .death_signal = SIGKILL};
+    pulse_open();
+    spawn s = {path, words, -1, output, errors, .death_signal = SIGKILL};
     if (!code && (k->program = spawn_start(&s)) < 0) {
+        k->program = 0;
         code = EXIT_CANNOT_RUN;
         fail(TORC_ERR_IO, "cannot run %s: %s", path, strerror(errno));
     }
     free(path);
-    close_fd(&ends[1]);
-    k->errors = ends[0];
+    close_fd(&output);
+    close_fd(&errors);
     if (code) {
         k->end.code = code;
         report_sentence(k, torc_last_error());
         report_exit(k);
         return;
     }
-    fcntl(k->errors, F_SETFL, O_NONBLOCK);
     report_write(&k->out, &(report){.kind = REPORT_START, .pid = k->program});
     flush_reports(k);
 }
@@ -182,6 +183,12 @@ static bool obey(void *context, const char *line, size_t length)
     report r;
     if (!report_read(line, length, &r))
         return true;
+    if (r.kind == REPORT_WELCOME && r.milliseconds > 0) {
+        k->patience = 1e-3 * r.milliseconds;
+        report_set_patience(k->supervisor, (int)ceil(k->patience));
+    }
+    if (r.kind == REPORT_SIGNAL && k->program)
+        kill(-k->program, r.signal);
     if (r.kind == REPORT_END)
         end_program(k, 0, r.milliseconds);
     if (r.kind == REPORT_LEAVE)
@@ -193,6 +200,7 @@ static void hear_supervisor(keeper *k)
 {
     char piece[4096];
     ssize_t n = recv(k->supervisor, piece, sizeof piece, MSG_DONTWAIT);
+    k->heard = torc_seconds();
     if (n > 0)
         text_lines(&k->message_rest, piece, (size_t)n, REPORT_LIMIT, obey, k);
     else if (n == 0 || (errno != EAGAIN && errno != EINTR))
@@ -221,14 +229,20 @@ static void keep_deadlines(keeper *k)
         kill(-k->program, SIGKILL);
         k->kill_at = INFINITY;
     }
+    if (now >= k->outputs.part_at)
+        outputs_part(&k->outputs, &k->out);
+    if (now >= k->beat_at)
+        beat(k);
+    if (!k->alone && now >= k->heard + k->patience) /* this host is cut off from torcrun's */
+        supervisor_is_gone(k);
 }
 
-/* Milliseconds until the next deadline, rounded up; -1 for none. */
+/* Milliseconds until the next deadline, rounded up. */
 static int next_deadline(const keeper *k)
 {
-    double at = fmin(k->term_at, k->kill_at);
-    if (!k->program || isinf(at))
-        return -1;
+    double at = fmin(k->beat_at, k->outputs.part_at);
+    if (k->program)
+        at = fmin(at, fmin(k->term_at, k->kill_at));
     return (int)ceil(1e3 * fmax(0, at - torc_seconds()));
 }
 
@@ -236,20 +250,24 @@ static void keep_once(keeper *k)
 {
     struct pollfd on[] = {{.fd = k->signals, .events = POLLIN},
                           {.fd = k->supervisor, .events = POLLIN},
-                          {.fd = k->errors, .events = POLLIN},
+                          {.fd = k->outputs.err, .events = POLLIN},
+                          {.fd = k->outputs.out, .events = POLLIN},
                           {.fd = k->front, .events = POLLIN}};
     if (poll(on, ARRAY_LENGTH(on), next_deadline(k)) < 0)
         return;
     if (on[1].revents) /* before the front: an `end` already here has the longer grace */
         hear_supervisor(k);
     if (on[2].revents)
-        read_errors(k, false);
+        outputs_read_err(&k->outputs, &k->out);
     if (on[3].revents)
+        outputs_read_out(&k->outputs, &k->out);
+    if (on[4].revents)
         front_is_gone(k);
     char drain[1024];
     if (on[0].revents && read(k->signals, drain, sizeof drain) > 0)
         reap_program(k);
     keep_deadlines(k);
+    flush_reports(k);
 }
 
 /* ---- the two processes ---- */
@@ -262,6 +280,8 @@ static _Noreturn void keep(keeper *k, const char *address, const char *token, ch
         say("%s", torc_last_error());
         _exit(EXIT_LAUNCHER);
     }
+    k->heard = torc_seconds();
+    k->beat_at = k->heard + beat_seconds;
     say_hello(k, token);
     unsetenv(REPORT_ADDRESS);
     unsetenv(REPORT_TOKEN);
@@ -327,7 +347,8 @@ void shim_main(char **words)
         be_front(child);
     }
     close(ends[1]);
-    keeper k = {.rank = atoi(rank), .front = ends[0], .errors = -1, .signals = -1};
-    k.term_at = k.kill_at = INFINITY;
+    keeper k = {.rank = atoi(rank), .front = ends[0], .signals = -1};
+    outputs_none(&k.outputs);
+    k.term_at = k.kill_at = k.patience = INFINITY;
     keep(&k, address, token, words);
 }

@@ -21,17 +21,21 @@ void spawn_block_signals(void)
     sigemptyset(&ours);
     sigaddset(&ours, SIGCHLD);
     sigaddset(&ours, SIGPIPE);
+    sigaddset(&ours, SIGUSR1);
+    sigaddset(&ours, SIGUSR2); /* a batch system sends it to shims, too, which it would end */
     for (int i = 0; i < ending_count; i++)
         sigaddset(&ours, ending_signals[i]);
     sigprocmask(SIG_BLOCK, &ours, &mask_before);
 }
 
-int spawn_signal_fd(bool ends)
+int spawn_signal_fd(bool user)
 {
     sigset_t wanted;
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGCHLD);
-    for (int i = 0; ends && i < ending_count; i++) {
+    if (user)
+        sigaddset(&wanted, SIGUSR1);
+    for (int i = 0; user && i < ending_count; i++) {
         struct sigaction now;
         if (sigaction(ending_signals[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
             sigaddset(&wanted, ending_signals[i]);
@@ -51,6 +55,8 @@ static _Noreturn void become(const spawn *s, pid_t parent, int failed)
         _exit(1);
     if (s->input >= 0)
         dup2(s->input, STDIN_FILENO);
+    if (s->output >= 0)
+        dup2(s->output, STDOUT_FILENO);
     if (s->errors >= 0)
         dup2(s->errors, STDERR_FILENO);
     sigprocmask(SIG_SETMASK, &mask_before, NULL);

@@ -12,21 +12,21 @@
 #include <sys/types.h>
 
 /* Blocks the signals that a process of ours takes through a descriptor or not at all (INT, TERM,
- * HUP, QUIT, CHLD, PIPE). Children started by spawn_start() get back the mask that was there
- * before. SIGPIPE is blocked, not ignored: a write to nobody fails with EPIPE all the same, and
- * children inherit nothing. */
+ * HUP, QUIT, USR1, USR2, CHLD, PIPE). Children started by spawn_start() get back the mask that was
+ * there before. SIGPIPE is blocked, not ignored: a write to nobody fails with EPIPE all the same,
+ * and children inherit nothing. */
 void spawn_block_signals(void);
 
-/* A signalfd for SIGCHLD and, where `ends` is set, for those of INT, TERM, HUP and QUIT that were
- * not ignored when torcrun was started: nohup, or a shell's background, mean it. */
-int spawn_signal_fd(bool ends);
+/* A signalfd for SIGCHLD and, where `user` is set, for USR1 and those of INT, TERM, HUP and QUIT
+ * that were not ignored when torcrun was started: nohup, or a shell's background, mean it. */
+int spawn_signal_fd(bool user);
 
 typedef struct spawn {
     const char *path;
     char *const *argv;
-    int input, errors; /* descriptors to become stdin and stderr; -1: inherited */
-    bool session;      /* a session of its own, away from the terminal's keys; else only a group */
-    int death_signal;  /* what the child gets when this process is gone */
+    int input, output, errors; /* descriptors to become stdin, stdout, stderr; -1: inherited */
+    bool session;     /* a session of its own, away from the terminal's keys; else only a group */
+    int death_signal; /* what the child gets when this process is gone */
 } spawn;
 
 /* Returns the child's pid once the program runs in it; -1 with errno where it could not. */

@@ -2,33 +2,32 @@
  * supervisor -- torcrun on the side of the user: one for all ranks.
  *
  *     terminal -- stdin ----> relay -----> mpirun -----> rank 0
- *              <- stdout ----------------- mpirun <----- all ranks
+ *              <- stdout ---- here <~~~~~~~~~~~~~~~~~~~~ all shims      (console.h, logs.h)
  *              <- stderr ---- here <~~~~~~~~~~~~~~~~~~~~ all shims      (report.h)
- *                              '<- held -- mpirun's own words
+ *                              '<- held -- mpirun's own words     (starter.h)
  *
  * Words
  *   peer     a connection (peers.h); a shim's once it has said hello with the job's token.
  *   ending   the ranks that are left were told to end: because one failed, because mpirun is gone
  *            or because the user said so. It ends with `leave` for all, and mpirun then sees only
  *            children that exit.
- *   held     mpirun explains every abnormal end at length. What it says waits a second: if by then
- *            a rank is known to have failed, that is the explanation, and mpirun's is dropped.
  *
  * One poll() waits for everything; nothing here is looked at twice to see whether it has changed.
  */
-#define _GNU_SOURCE /* pipe2, sigabbrev_np */
+#define _GNU_SOURCE /* sigabbrev_np */
 #include "launcher/supervisor.h"
 
+#include "launcher/console.h"
+#include "launcher/logs.h"
 #include "launcher/peers.h"
-#include "launcher/program.h"
 #include "launcher/ranks.h"
 #include "launcher/relay.h"
 #include "launcher/report.h"
 #include "launcher/say.h"
 #include "launcher/spawn.h"
+#include "launcher/starter.h"
+#include "launcher/vitals.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -37,25 +36,28 @@
 #include <unistd.h>
 
 static const int failure_grace = 500; /* ms from TERM to KILL for the ranks beside a failed one */
-static const int user_grace = 5000;   /* ms, when the user ends the job: time for a checkpoint */
-static const double held_seconds = 1;
+static const double beat_seconds = 1;
+static const int host_patience = 10;  /* seconds of silence after which a host is cut off */
 static const double push_seconds = 2; /* mpirun should be over by itself by then */
 static const int spare_peers = 64;    /* strangers that may be connected beside the shims */
 
 typedef struct supervisor {
-    const char *name; /* of the backend's program: called mpirun below, whatever it is */
+    starter mpirun; /* called so below, also where it is srun */
+    const options *options;
+    bool remote; /* some ranks are on other hosts, which can be cut off */
+    vitals vitals;
+    console console;
+    logs logs;
     ranks ranks;
     char token[REPORT_TOKEN_SIZE];
-    int signals, noise; /* noise: mpirun's stderr. -1: closed */
+    int signals;
     relay input;
     peers peers;
-    pid_t mpirun;
-    ending end; /* of mpirun, once it is gone */
-    bool gone, ending, late;
+    bool ending, late;
     int grace;  /* ms; while ending */
     int signal; /* with which the user ended the job; 0 */
-    text out, held;
-    double start_by, held_until, push_at; /* torc_seconds() */
+    text out;
+    double start_by, push_at, beat_at; /* torc_seconds() */
     int pushes;
 } supervisor;
 
@@ -67,7 +69,7 @@ static void end_all(supervisor *s, int grace)
     s->ending = true;
     s->grace = grace;
     s->push_at = torc_seconds() + (any ? 1e-3 * grace : 0) + push_seconds;
-    peers_tell_all(&s->peers, REPORT_END, grace);
+    peers_tell_all(&s->peers, &(report){.kind = REPORT_END, .milliseconds = grace});
 }
 
 static void release_if_over(supervisor *s)
@@ -76,7 +78,7 @@ static void release_if_over(supervisor *s)
         (ranks_count(&s->ranks, RANK_AWAITED) > 0 && !s->ending))
         return;
     s->push_at = torc_seconds() + push_seconds;
-    peers_tell_all(&s->peers, REPORT_LEAVE, 0);
+    peers_tell_all(&s->peers, &(report){.kind = REPORT_LEAVE});
 }
 
 static void rank_is_over(supervisor *s, int r)
@@ -95,12 +97,37 @@ static bool welcome(supervisor *s, peer *p, const report *hello)
     p->rank = hello->rank;
     rank *r = &s->ranks.of[p->rank];
     r->state = RANK_HERE;
+    r->heard = r->alive = torc_seconds();
     memcpy(r->host, hello->host, sizeof r->host);
+    peers_tell(
+        p, &(report){.kind = REPORT_WELCOME, .milliseconds = s->remote ? 1000 * host_patience : 0});
     if (s->ending) /* it comes too late */
-        peers_tell(p, REPORT_END, s->grace);
+        peers_tell(p, &(report){.kind = REPORT_END, .milliseconds = s->grace});
     if (ranks_count(&s->ranks, RANK_AWAITED) == 0) /* nobody else has business here */
         peers_stop_listening(&s->peers);
     return true;
+}
+
+/* What the program printed is a sign of life, too. */
+static void take_output(supervisor *s, int r, const report *m)
+{
+    bool newline = m->kind != REPORT_PART;
+    s->ranks.of[r].alive = torc_seconds();
+    logs_add(&s->logs, r, m->kind == REPORT_LINE ? LOG_ERR : LOG_OUT, m->line, m->length, newline);
+    if (m->kind != REPORT_LINE) {
+        console_stdout(&s->console, r, m->line, m->length, newline);
+        return;
+    }
+    ranks_line(&s->ranks, r, m->line, m->length);
+    console_stderr(&s->console, r, m->line, m->length);
+}
+
+static void take_exit(supervisor *s, int r, const report *m)
+{
+    if (s->ranks.of[r].state != RANK_HERE)
+        return;
+    ranks_ended(&s->ranks, r, m->end);
+    rank_is_over(s, r);
 }
 
 static bool take_message(void *context, peer *p, const report *r)
@@ -108,17 +135,25 @@ static bool take_message(void *context, peer *p, const report *r)
     supervisor *s = context;
     if (p->rank < 0)
         return welcome(s, p, r);
-    if (r->kind == REPORT_START)
+    s->ranks.of[p->rank].heard = torc_seconds();
+    switch (r->kind) {
+    case REPORT_START:
         s->ranks.of[p->rank].pid = r->pid;
-    else if (r->kind == REPORT_LINE)
-        ranks_line(&s->ranks, p->rank, r->line, r->length, &s->out);
-    else if (r->kind != REPORT_EXIT)
+        return true;
+    case REPORT_LINE:
+    case REPORT_OUT:
+    case REPORT_PART:
+        take_output(s, p->rank, r);
+        return true;
+    case REPORT_BEAT:
+        ranks_beat(&s->ranks, p->rank, r);
+        return true;
+    case REPORT_EXIT:
+        take_exit(s, p->rank, r);
+        return true;
+    default:
         return false;
-    if (r->kind == REPORT_EXIT && s->ranks.of[p->rank].state == RANK_HERE) {
-        ranks_ended(&s->ranks, p->rank, r->end);
-        rank_is_over(s, p->rank);
     }
-    return true;
 }
 
 static void shim_is_gone(void *context, int r)
@@ -134,32 +169,14 @@ static void shim_is_gone(void *context, int r)
 
 static void show_held(supervisor *s)
 {
-    if (s->ranks.first_failure < 0 && !s->signal)
-        text_add(&s->out, s->held.bytes, s->held.used);
-    s->held.used = 0;
-    s->held_until = INFINITY;
-}
-
-/* False when nothing more is there now. */
-static bool hear_noise(supervisor *s)
-{
-    char piece[4096];
-    ssize_t n = s->noise < 0 ? -1 : read(s->noise, piece, sizeof piece);
-    if (n > 0) {
-        text_add(&s->held, piece, (size_t)n);
-        s->held_until = fmin(s->held_until, torc_seconds() + held_seconds);
-    } else if (n == 0) {
-        close(s->noise);
-        s->noise = -1;
-    }
-    return n > 0;
+    bool explained = s->ranks.first_failure >= 0 || s->signal;
+    starter_release(&s->mpirun, explained ? NULL : &s->out);
 }
 
 static void reap_mpirun(supervisor *s)
 {
-    if (s->gone || !spawn_reap(s->mpirun, false, &s->end))
+    if (!starter_reap(&s->mpirun))
         return;
-    s->gone = true;
     relay_close(&s->input);
     if (!s->ending)
         end_all(s, failure_grace);
@@ -170,8 +187,8 @@ static void reap_mpirun(supervisor *s)
 static void push(supervisor *s)
 {
     s->push_at = torc_seconds() + push_seconds;
-    if (!s->gone && s->pushes < 2) {
-        kill(-s->mpirun, s->pushes++ ? SIGKILL : SIGTERM);
+    if (!s->mpirun.gone && s->pushes < 2) {
+        kill(-s->mpirun.pid, s->pushes++ ? SIGKILL : SIGTERM);
         return;
     }
     peers_drop_all(&s->peers); /* a keeper without supervisor kills and exits */
@@ -187,8 +204,8 @@ static void user_ends(supervisor *s, int signal)
     }
     s->signal = signal;
     say("SIG%s: ending the ranks, within %d s; again: at once", sigabbrev_np(signal),
-        user_grace / 1000);
-    end_all(s, user_grace);
+        s->options->grace);
+    end_all(s, 1000 * s->options->grace);
     release_if_over(s);
 }
 
@@ -198,6 +215,8 @@ static void hear_signals(supervisor *s)
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGCHLD)
             reap_mpirun(s);
+        else if (info.ssi_signo == SIGUSR1)
+            peers_tell_all(&s->peers, &(report){.kind = REPORT_SIGNAL, .signal = SIGUSR1});
         else
             user_ends(s, (int)info.ssi_signo);
     }
@@ -214,11 +233,25 @@ static void start_is_late(supervisor *s)
     end_all(s, failure_grace);
 }
 
+static void beat(supervisor *s, double now)
+{
+    s->beat_at = now + beat_seconds;
+    if (s->remote)
+        peers_tell_all(&s->peers, &(report){.kind = REPORT_BEAT, .age = -1});
+    if (!s->ending && vitals_look(&s->vitals, &s->ranks, now))
+        end_all(s, failure_grace);
+    for (int r = 0; r < s->ranks.n; r++)
+        if (vitals_cut_off(&s->vitals, &s->ranks.of[r], now))
+            peers_drop_rank(&s->peers, r);
+}
+
 static void keep_deadlines(supervisor *s)
 {
     double now = torc_seconds();
-    if (now >= s->held_until)
+    if (now >= s->mpirun.held_until)
         show_held(s);
+    if (now >= s->beat_at)
+        beat(s, now);
     if (now >= s->start_by)
         start_is_late(s);
     if (now >= s->push_at)
@@ -227,8 +260,9 @@ static void keep_deadlines(supervisor *s)
 
 static int next_deadline(const supervisor *s)
 {
-    double at = fmin(fmin(s->held_until, s->start_by), s->push_at);
-    return isinf(at) ? -1 : (int)ceil(1e3 * fmin(3600, fmax(0, at - torc_seconds())));
+    double at = fmin(fmin(s->mpirun.held_until, s->start_by), fmin(s->push_at, s->beat_at));
+    at = fmin(at, console_next(&s->console));
+    return (int)ceil(1e3 * fmax(0, at - torc_seconds()));
 }
 
 /* ---- the loop ---- */
@@ -239,7 +273,7 @@ static struct pollfd *watch(supervisor *s, int size)
 {
     struct pollfd *on = base_alloc((size_t)size, sizeof *on);
     on[ON_SIGNALS] = (struct pollfd){.fd = s->signals, .events = POLLIN};
-    on[ON_NOISE] = (struct pollfd){.fd = s->noise, .events = POLLIN};
+    on[ON_NOISE] = (struct pollfd){.fd = s->mpirun.noise, .events = POLLIN};
     relay_watch(&s->input, &on[ON_INPUT]);
     peers_watch(&s->peers, &on[ON_PEERS]);
     return on;
@@ -254,12 +288,14 @@ static void supervise_once(supervisor *s)
         peers_hear(&s->peers, &on[ON_PEERS], size - ON_PEERS);
         relay_move(&s->input, &on[ON_INPUT]);
         if (on[ON_NOISE].revents)
-            hear_noise(s);
+            starter_hear(&s->mpirun);
         if (on[ON_SIGNALS].revents)
             hear_signals(s);
     }
     free(on);
     keep_deadlines(s);
+    console_release(&s->console, false);
+    console_write(&s->console);
     say_bytes(STDERR_FILENO, s->out.bytes, s->out.used);
     s->out.used = 0;
 }
@@ -272,21 +308,22 @@ static int blame_mpirun(supervisor *s)
     int asked = 0, awaited = ranks_count(&s->ranks, RANK_AWAITED);
     for (int r = 0; r < s->ranks.n; r++)
         asked += s->ranks.of[r].end.asked;
-    int code = spawn_exit_code(&s->end);
+    int code = spawn_exit_code(&s->mpirun.end);
     if (code == 0 && awaited == 0 && asked == 0)
         return 0;
     if (awaited > 0)
         text_format(&s->out, "torcrun: %s started %d of %d ranks and ended with exit code %d\n",
-                    s->name, s->ranks.n - awaited, s->ranks.n, code);
+                    s->mpirun.backend->name, s->ranks.n - awaited, s->ranks.n, code);
     else
-        text_format(&s->out, "torcrun: %s ended the job with exit code %d\n", s->name, code);
+        text_format(&s->out, "torcrun: %s ended the job with exit code %d\n",
+                    s->mpirun.backend->name, code);
     return code == 0 || awaited > 0 ? EXIT_LAUNCHER : code;
 }
 
 static int conclude(supervisor *s)
 {
-    while (hear_noise(s)) {
-    }
+    console_end(&s->console); /* before any word of torcrun's */
+    starter_hear(&s->mpirun);
     show_held(s);
     int code;
     if (s->signal) {
@@ -295,7 +332,7 @@ static int conclude(supervisor *s)
         code = ranks_exit_code(&s->ranks);
         ranks_tell(&s->ranks, &s->out);
     } else {
-        code = s->late ? EXIT_LAUNCHER : blame_mpirun(s);
+        code = s->late ? EXIT_RENDEZVOUS : blame_mpirun(s);
     }
     say_bytes(STDERR_FILENO, s->out.bytes, s->out.used);
     return code;
@@ -318,44 +355,31 @@ static void set_environment(const command *c, int n, const char *address, const 
     setenv(REPORT_TOKEN, token, 1);
 }
 
-static void start_mpirun(supervisor *s, const command *c)
-{
-    char *path;
-    int ends[2], input = relay_open(&s->input);
-    if (program_find(c->words[0], &path) != 0)
-        quit(EXIT_LAUNCHER, "%s starts the ranks and is not here: %s", s->name, torc_last_error());
-    if (input < 0 || pipe2(ends, O_CLOEXEC) != 0)
-        quit(EXIT_LAUNCHER, "cannot make a pipe: %s", strerror(errno));
-    spawn plan = {path, c->words, input, ends[1], .session = true, .death_signal = SIGTERM};
-    s->mpirun = spawn_start(&plan);
-    if (s->mpirun < 0)
-        quit(EXIT_LAUNCHER, "cannot run %s: %s", path, strerror(errno));
-    close(input);
-    close(ends[1]);
-    s->noise = ends[0];
-    fcntl(s->noise, F_SETFL, O_NONBLOCK);
-    free(path);
-}
-
 static void clean_up(supervisor *s)
 {
-    if (s->noise >= 0)
-        close(s->noise);
+    starter_free(&s->mpirun);
     close(s->signals);
     relay_close(&s->input);
     peers_free(&s->peers);
     ranks_free(&s->ranks);
+    logs_end(&s->logs);
     text_free(&s->out);
-    text_free(&s->held);
 }
 
-int supervise(const backend *b, const command *c, int n, int start_timeout)
+int supervise(const plan *p, const command *c, const options *o)
 {
-    supervisor s = {.name = b->name, .ranks = ranks_new(n), .noise = -1};
+    int n = p->job.ranks;
+    supervisor s = {.ranks = ranks_new(n), .options = o};
     char address[64];
-    s.held_until = s.push_at = INFINITY;
-    s.start_by = torc_seconds() + start_timeout;
-    s.peers = (peers){.listener = report_listen(address, sizeof address),
+    s.remote = p->job.remote;
+    s.beat_at = torc_seconds() + beat_seconds;
+    s.vitals = (vitals){s.remote ? host_patience : 0, o->hang_timeout, o->grace, s.beat_at};
+    if (!console_start(&s.console, &s.ranks, o->console_ranks, o->prefix) ||
+        !logs_start(&s.logs, o->log_dir, 0, n))
+        quit(EXIT_USAGE, "%s", torc_last_error());
+    s.push_at = INFINITY;
+    s.start_by = torc_seconds() + o->start_timeout;
+    s.peers = (peers){.listener = report_listen(p->job.address, address, sizeof address),
                       .most = n + spare_peers,
                       .owner = &s,
                       .message = take_message,
@@ -366,8 +390,9 @@ int supervise(const backend *b, const command *c, int n, int start_timeout)
     set_environment(c, n, address, s.token);
     spawn_block_signals();
     s.signals = spawn_signal_fd(true);
-    start_mpirun(&s, c);
-    while (!s.gone || peers_any(&s.peers))
+    int input = relay_open(&s.input);
+    s.mpirun = starter_start(p->backend, c, input);
+    while (!s.mpirun.gone || peers_any(&s.peers))
         supervise_once(&s);
     int code = conclude(&s);
     clean_up(&s);

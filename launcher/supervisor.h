@@ -4,10 +4,10 @@
 #ifndef LAUNCHER_SUPERVISOR_H
 #define LAUNCHER_SUPERVISOR_H
 
-#include "launcher/backend.h"
+#include "launcher/plan.h"
 
 /* Runs the command, which starts one shim per rank, until every rank is over, and tells on stderr
- * what went wrong. Returns torcrun's exit code. `start_timeout` in seconds. */
-int supervise(const backend *b, const command *c, int ranks, int start_timeout);
+ * what went wrong. Returns torcrun's exit code. */
+int supervise(const plan *p, const command *c, const options *o);
 
 #endif

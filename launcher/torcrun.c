@@ -2,13 +2,13 @@
  * torcrun -- starts a program on several ranks.
  *
  *     torcrun            supervisor.c: the exit code, the terminal, Ctrl-C
- *       mpirun           a backend, backend_*.c: processes on hosts
+ *       mpirun or srun   a backend, backend_*.c: processes on hosts
  *         torcrun --shim shim.c, once per rank: the program's true end, its stderr
  *           program
  */
-#include "launcher/backend.h"
 #include "launcher/cores.h"
 #include "launcher/options.h"
+#include "launcher/plan.h"
 #include "launcher/program.h"
 #include "launcher/say.h"
 #include "launcher/shim.h"
@@ -39,37 +39,32 @@ static void must_find(const char *program)
     free(path);
 }
 
-static void show(const job *j, const cores *here, const command *c)
+static void show(const plan *p, const command *c)
 {
     text out = {0};
-    char host[65] = "?";
-    gethostname(host, sizeof host - 1);
+    cores here = cores_here();
     command_print(c, &out);
     text_format(&out, "\n%-6s %-20s %s\n", "rank", "host", "cores");
-    for (int r = 0; r < j->ranks; r++)
-        text_format(&out, "%-6d %-20s %s (shared)\n", r, host, here->list);
+    for (int r = 0; r < p->job.ranks; r++) {
+        const char *name = plan_host(&p->job, r)->name;
+        text_format(&out, "%-6d %-20s %s\n", r, name, host_is_here(name) ? here.list : "all");
+    }
     say_bytes(STDOUT_FILENO, out.bytes, out.used);
     text_free(&out);
 }
 
 static int launch(const options *o)
 {
-    cores here = cores_here();
-    const backend *b = &backend_mpirun;
-    job j = {.ranks = o->ranks ? o->ranks : here.count, .program = o->program};
-    j.oversubscribed = j.ranks > here.count;
+    plan p = plan_make(o);
     command c = {0};
-    b->build(&j, &c);
     int code = 0;
-    if (o->dry_run) {
-        show(&j, &here, &c);
-    } else {
-        if (j.oversubscribed && !o->oversubscribe)
-            say("%d ranks share %d core%s (--oversubscribe: no such notice)", j.ranks, here.count,
-                here.count == 1 ? "" : "s");
-        code = supervise(b, &c, j.ranks, o->start_timeout);
-    }
+    p.backend->build(&p.job, &c);
+    if (o->dry_run)
+        show(&p, &c);
+    else
+        code = supervise(&p, &c, o);
     command_free(&c);
+    plan_free(&p);
     return code;
 }
 
@@ -90,5 +85,7 @@ int main(int argc, char **argv)
     if (!o.program[0])
         quit(EXIT_USAGE, "no program given: torcrun [options] program [arguments]");
     must_find(o.program[0]);
-    return launch(&o);
+    int code = launch(&o);
+    options_free(&o);
+    return code;
 }

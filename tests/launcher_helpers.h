@@ -31,7 +31,8 @@ static inline double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Runs a shell command with torcrun, and the case's own programs before all others, in PATH. */
+/* Runs a shell command with torcrun, which shows the stdout of all ranks, and the case's own
+ * programs before all others, in PATH. */
 __attribute__((format(printf, 1, 2))) static int run(const char *format, ...)
 {
     const char *folder = getenv("TORC_BIN");
@@ -42,9 +43,10 @@ __attribute__((format(printf, 1, 2))) static int run(const char *format, ...)
     va_start(args, format);
     vsnprintf(command, sizeof command, format, args);
     va_end(args);
-    return test_command(40, output, sizeof output,
-                        "export NAP=30.%d PATH='%s':'%s':\"$PATH\"; cd '%s'; %s", (int)getpid(),
-                        test_path("."), folder, test_path("."), command);
+    return test_command(
+        40, output, sizeof output,
+        "export NAP=30.%d TORC_CONSOLE_RANKS=all PATH='%s':'%s':\"$PATH\"; cd '%s'; %s",
+        (int)getpid(), test_path("."), folder, test_path("."), command);
 }
 
 /* The processes whose command line begins with `start` and has `piece` in it. (A zombie has none.

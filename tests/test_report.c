@@ -34,6 +34,19 @@ TEST(every_message_comes_back)
     back = there_and_back(
         &(report){.kind = REPORT_EXIT, .end = {.code = 3, .signal = 11, .core = true}}, &wire);
     CHECK(back.end.code == 3 && back.end.signal == 11 && back.end.core && !back.end.asked);
+    back = there_and_back(&(report){.kind = REPORT_OUT, .line = "x", .length = 1}, &wire);
+    CHECK(back.length == 1 && *back.line == 'x');
+    there_and_back(&(report){.kind = REPORT_PART, .line = "x", .length = 1}, &wire);
+    back = there_and_back(
+        &(report){.kind = REPORT_BEAT, .age = 7, .waits = true, .line = "step 1", .length = 6},
+        &wire);
+    CHECK(back.age == 7 && back.waits && back.length == 6 && !memcmp(back.line, "step 1", 6));
+    back = there_and_back(&(report){.kind = REPORT_BEAT, .age = -1}, &wire);
+    CHECK(back.age == -1 && back.length == 0);
+    back = there_and_back(&(report){.kind = REPORT_WELCOME, .milliseconds = 10000}, &wire);
+    CHECK_INT(back.milliseconds, 10000);
+    back = there_and_back(&(report){.kind = REPORT_SIGNAL, .signal = 10}, &wire);
+    CHECK_INT(back.signal, 10);
     back = there_and_back(&(report){.kind = REPORT_END, .milliseconds = 5000}, &wire);
     CHECK_INT(back.milliseconds, 5000);
     there_and_back(&(report){.kind = REPORT_LEAVE}, &wire);
@@ -66,7 +79,8 @@ TEST(tokens_differ)
 TEST(a_connection_carries_bytes_and_its_end)
 {
     char address[64], got[8] = "";
-    int listener = report_listen(address, sizeof address), fd = report_connect(address);
+    int listener = report_listen("127.0.0.1", address, sizeof address),
+        fd = report_connect(address);
     CHECK(listener >= 0 && fd >= 0);
     int other = accept(listener, NULL, NULL);
     text out = {0};

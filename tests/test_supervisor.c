@@ -41,7 +41,7 @@ TEST(signals_have_names)
 TEST(the_last_five_lines_are_told_again)
 {
     CHECK_INT(run("torcrun -n 1 sh -c 'seq 1 8 >&2; exit 1'"), 1);
-    CHECK_SAYS("[0] 3\n");
+    CHECK_SAYS(":0] 3\n");
     CHECK_SAYS("its last lines on stderr:\n    4\n    5\n    6\n    7\n    8\n");
     CHECK_SAYS_NOT("    3\n");
 }
@@ -99,6 +99,35 @@ TEST(the_second_signal_is_at_once)
     CHECK_INT(count_naps(), 0);
 }
 
+TEST(the_grace_is_the_users)
+{
+    double start = seconds_now();
+    CHECK_INT(run("torcrun --grace 1 -n 2 sh -c 'trap \"\" TERM; echo up; sleep $NAP' > up "
+                  "& " UNTIL_UP "kill -TERM $!; wait $!"),
+              143);
+    CHECK_SAYS("ending the ranks, within 1 s");
+    CHECK(seconds_now() - start < 4);
+}
+
+TEST(usr1_is_handed_on_to_every_program)
+{
+    CHECK_INT(run("torcrun -n 2 sh -c 'trap \"echo asked; exit 0\" USR1; echo up; "
+                  "while :; do sleep 0.1; done 2> /dev/null' > up 2> /dev/null & " UNTIL_UP
+                  "kill -USR1 $!; wait $!; c=$?; grep -c asked up; exit $c"),
+              0);
+    CHECK_TEXT(output, "2\n");
+}
+
+TEST(a_rank_without_a_sign_of_life_hangs)
+{
+    CHECK_INT(run("torcrun --hang-timeout 1 -n 2 sh -c '[ " RANK " = 1 ] && sleep $NAP; "
+                  "while echo alive; do sleep 0.2; done' > out"),
+              124);
+    CHECK_SAYS("torcrun: rank 1 on host ");
+    CHECK_SAYS("hangs: no sign of life for 1 s (--hang-timeout)");
+    CHECK_INT(count_naps(), 0);
+}
+
 /* ---- mpirun, played by a script ---- */
 
 TEST(mpirun_is_heard_when_no_rank_explains_the_failure)
@@ -128,7 +157,7 @@ TEST(no_mpirun_is_one_line)
 TEST(a_start_that_hangs_is_given_up)
 {
     write_program("mpirun", "#!/bin/sh\nexec sleep $NAP\n");
-    CHECK_INT(run("torcrun --start-timeout 1 -n 2 true"), 70);
+    CHECK_INT(run("torcrun --start-timeout 1 -n 2 true"), 76);
     CHECK_SAYS("2 of 2 ranks did not start in time");
     CHECK_INT(count_naps(), 0);
 }

@@ -1,0 +1,24 @@
+/*
+ * net -- which address of this host the other hosts of a job can reach.
+ *
+ *     --iface eth1                  -> the first address of eth1
+ *     a remote host  n1 = 10.0.0.7  -> the address that packets to 10.0.0.7 would bear
+ *     neither                       -> 127.0.0.1
+ *
+ * Addresses are numbers throughout: a name may mean something else on another host.
+ */
+#ifndef LAUNCHER_NET_H
+#define LAUNCHER_NET_H
+
+#include "core/base.h"
+
+enum { NET_ADDRESS_SIZE = 16, NET_NETWORK_SIZE = 24 };
+
+/* `iface` and `remote` may be NULL. False with a sentence in torc_last_error(): there is no such
+ * interface, or nobody knows the host. */
+bool net_address(const char *iface, const char *remote, char address[NET_ADDRESS_SIZE]);
+
+/* The network that an address of this host belongs to, "10.0.0.0/24"; false where there is none. */
+bool net_network(const char *address, char network[NET_NETWORK_SIZE]);
+
+#endif

@@ -1,0 +1,204 @@
+/* plan -- see plan.h. */
+#include "launcher/plan.h"
+
+#include "launcher/cores.h"
+#include "launcher/devices.h"
+#include "launcher/net.h"
+#include "launcher/place.h"
+#include "launcher/program.h"
+#include "launcher/say.h"
+#include "launcher/slurm.h"
+#include "launcher/words.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- hosts ---- */
+
+static void add_this_host(hosts *all)
+{
+    char name[256] = "";
+    gethostname(name, sizeof name - 1);
+    if (!hosts_add(all, name, strlen(name), 0)) /* a name that is none: this one always works */
+        hosts_add(all, "localhost", strlen("localhost"), 0);
+}
+
+static hosts find_hosts(const options *o)
+{
+    hosts all = {0};
+    bool fine = true;
+    if (o->hosts)
+        fine = hosts_add_list(&all, o->hosts);
+    else if (o->hostfile)
+        fine = hosts_read_file(&all, o->hostfile);
+    else if (slurm_is_here())
+        fine = slurm_hosts(&all);
+    else
+        add_this_host(&all);
+    if (!fine)
+        quit(EXIT_USAGE, "%s", torc_last_error());
+    return all;
+}
+
+static bool any_remote(const hosts *all)
+{
+    for (int i = 0; i < all->n; i++)
+        if (!host_is_here(all->of[i].name))
+            return true;
+    return false;
+}
+
+/* ---- ranks ---- */
+
+/* Hosts of a job are alike: what is counted here counts for all. */
+static int ranks_per_host(const char *text)
+{
+    if (!text || !strcmp(text, "auto"))
+        return 0;
+    if (!strcmp(text, "core"))
+        return cores_here().count;
+    if (!strcmp(text, "numa"))
+        return devices_numa_nodes();
+    if (!strcmp(text, "gpu")) {
+        if (devices_gpus() == 0)
+            quit(EXIT_USAGE, "--nproc-per-node gpu: there is no GPU here");
+        return devices_gpus();
+    }
+    char *end;
+    long n = strtol(text, &end, 10);
+    if (end == text || *end || n < 1 || n > 1000000)
+        quit(EXIT_USAGE, "--nproc-per-node takes a number, auto, numa, core or gpu, not \"%s\"",
+             text);
+    return (int)n;
+}
+
+static void place(const options *o, job *j)
+{
+    wish w = {.ranks = o->ranks,
+              .per_host = ranks_per_host(o->per_host),
+              .cores = cores_here().count,
+              .oversubscribe = o->oversubscribe};
+    if (o->nnodes && !place_read_nnodes(o->nnodes, &w))
+        quit(EXIT_USAGE, "%s", torc_last_error());
+    int code = place_ranks(&j->hosts, &w);
+    if (code)
+        quit(code, "%s", torc_last_error());
+    for (int i = 0; i < j->hosts.n; i++)
+        j->ranks += j->hosts.of[i].ranks;
+}
+
+/* Of this host the cores are known, of another only what somebody said it has room for. */
+static void notice_oversubscription(const options *o, job *j)
+{
+    int here = cores_here().count;
+    for (int i = 0; i < j->hosts.n && !j->oversubscribed; i++) {
+        const host *h = &j->hosts.of[i];
+        bool mine = host_is_here(h->name);
+        int room = mine ? here : h->slots ? h->slots : here;
+        j->oversubscribed = h->ranks > room;
+        if (j->oversubscribed && !o->oversubscribe && !o->dry_run)
+            say("%d ranks share %d core%s%s%s (--oversubscribe: no such notice)", h->ranks, room,
+                room == 1 ? "" : "s", mine ? "" : " on host ", mine ? "" : h->name);
+    }
+}
+
+/* ---- backend ---- */
+
+static bool is_installed(const backend *b)
+{
+    char *path;
+    bool found = program_find(b->name, &path) == 0;
+    free(path);
+    return found;
+}
+
+/* Inside a job of Slurm's that has other hosts than this one, srun reaches them. */
+static const backend *choose_backend(const options *o, const job *j)
+{
+    const char *name = o->backend;
+    if (!name || !strcmp(name, "auto"))
+        return slurm_is_here() && j->remote && is_installed(&backend_srun) ? &backend_srun
+                                                                           : &backend_mpirun;
+    const backend *b = backend_find(name);
+    if (!b)
+        quit(EXIT_USAGE, "--backend is auto, mpirun or srun, not \"%s\"", name);
+    if (b == &backend_srun && !slurm_is_here() && !o->hosts && !o->hostfile)
+        quit(EXIT_LAUNCHER, "--backend srun: this is no job of Slurm's (salloc, sbatch), and no "
+                            "--hosts say where else to run");
+    return b;
+}
+
+static char **extra_words(const options *o, const backend *b)
+{
+    const char *all = b == &backend_srun ? o->srun_args : o->mpi_args;
+    char **words = all ? words_split(all) : NULL;
+    if (all && !words)
+        quit(EXIT_USAGE, "--%s-args: %s", b == &backend_srun ? "srun" : "mpi", torc_last_error());
+    return words;
+}
+
+static void check_env(const char **env)
+{
+    for (; env && *env; env++) {
+        size_t n = strcspn(*env, "=");
+        char *name = base_format("%.*s", (int)n, *env);
+        if (n == 0)
+            quit(EXIT_USAGE, "--env takes NAME or NAME=VALUE, not \"%s\"", *env);
+        if (!(*env)[n] && !getenv(name))
+            quit(EXIT_USAGE, "--env %s: this variable is not set here", name);
+        free(name);
+    }
+}
+
+/* ---- address ---- */
+
+static const char *first_remote(const hosts *all)
+{
+    for (int i = 0; i < all->n; i++)
+        if (!host_is_here(all->of[i].name))
+            return all->of[i].name;
+    return NULL;
+}
+
+static void find_address(const options *o, job *j)
+{
+    char address[NET_ADDRESS_SIZE], network[NET_NETWORK_SIZE];
+    const char *iface = j->remote ? o->iface : NULL; /* on one host nothing leaves it */
+    if (!net_address(iface, first_remote(&j->hosts), address))
+        quit(iface ? EXIT_USAGE : EXIT_FEW_HOSTS, "%s", torc_last_error());
+    j->address = base_strdup(address);
+    if (iface && net_network(address, network))
+        j->network = base_strdup(network);
+}
+
+/* ---- all of it ---- */
+
+plan plan_make(const options *o)
+{
+    plan p = {.job = {.hosts = find_hosts(o), .program = o->program, .env = o->env}};
+    check_env(o->env);
+    place(o, &p.job);
+    p.job.remote = any_remote(&p.job.hosts);
+    p.backend = choose_backend(o, &p.job);
+    p.job.extra = extra_words(o, p.backend);
+    find_address(o, &p.job);
+    notice_oversubscription(o, &p.job);
+    return p;
+}
+
+void plan_free(plan *p)
+{
+    free((char *)p->job.address);
+    free((char *)p->job.network);
+    words_free(p->job.extra);
+    hosts_free(&p->job.hosts);
+}
+
+const host *plan_host(const job *j, int rank)
+{
+    const host *h = j->hosts.of;
+    while (rank >= h->ranks)
+        rank -= h++->ranks;
+    return h;
+}
