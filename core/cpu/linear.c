@@ -14,8 +14,11 @@
 
 __typeof__(*((kernels *)0)->linear) cpu_linear; /* of its row's type, or it does not compile */
 
-#define PART_BYTES (1024 * 1024) /* of the result, a thread */
-#define PART_ROWS 128            /* at least, a thread */
+/* Of the result, a thread. Measured on [4096, 384] x [1536, 384] and [3072, 128] x [512, 128] with
+ * GELU, two threads of a Zen 5: 3 MiB take 11.5 and 1.09 ms in f32, 6.8 and 0.74 in bf16; 1 MiB
+ * 12.0, 1.09, 7.7, 0.75; all at once 12.2, 1.11, 6.9, 0.80. */
+#define PART_BYTES (3 * 1024 * 1024)
+#define PART_ROWS 128 /* at least, a thread */
 
 /* Rows first .. first + n - 1 of t [M, N], contiguous. */
 static tensor rows_of(const tensor *t, part rows)
