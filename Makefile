@@ -135,15 +135,16 @@ chosen := $(if $(T),$(filter $(addprefix %test_,$(T)),$(tests)),$(tests))
 test: all $(chosen)
 	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) tests/run.sh $(chosen)
 
-# Jobs in which a rank is stopped, or skips a step: 200 of them, about 8 minutes.
-$(BUILD)/bin/victim: $(BUILD)/obj/tests/soak/victim.o $(library_objects)
+# Jobs in which a rank is stopped, skips a step or is killed: 300 of them, about 11 minutes.
+$(BUILD)/bin/victim $(BUILD)/bin/lasting: $(BUILD)/bin/%: $(BUILD)/obj/tests/soak/%.o $(library_objects)
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs)
-soak: $(BUILD)/bin/torcrun $(BUILD)/bin/victim
+soak: $(BUILD)/bin/torcrun $(BUILD)/bin/victim $(BUILD)/bin/lasting
 	@for what in collectives training; do for how in skip stop; do \
 	    TORC_BIN=$(abspath $(BUILD)/bin) VICTIM=$(abspath $(BUILD)/bin/victim) \
 	    tests/soak/$$how.sh $$what || exit 1; \
 	done; done
+	@TORC_BIN=$(abspath $(BUILD)/bin) LASTING=$(abspath $(BUILD)/bin/lasting) tests/soak/restart.sh
 
 check-includes:
 	@scripts/check_includes.sh
@@ -162,6 +163,9 @@ bench-ops: $(BUILD)/bin/torc-op-bench
 
 # ---- install ----
 
+man_dir  := $(PREFIX)/share/man/man1
+bash_dir := $(PREFIX)/share/bash-completion/completions
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install $(BUILD)/bin/torcrun $(BUILD)/bin/torc-allreduce-bench $(BUILD)/bin/torc-op-bench $(DESTDIR)$(PREFIX)/bin
@@ -171,7 +175,11 @@ install: all
 	printf 'prefix=%s\nName: torc\nDescription: distributed data-parallel training in C\nVersion: %s\nLibs: -L$${prefix}/lib -ltorc\nLibs.private: %s -fopenmp\nCflags: -I$${prefix}/include\n' \
 	    '$(PREFIX)' "$$(sed -n 's/#define TORC_VERSION "\(.*\)"/\1/p' core/torc.h)" '$(libs)' \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/torc.pc
+	install -d $(DESTDIR)$(man_dir) $(DESTDIR)$(bash_dir)
+	$(BUILD)/bin/torcrun --help=man > $(DESTDIR)$(man_dir)/torcrun.1
+	$(BUILD)/bin/torcrun --help=bash > $(DESTDIR)$(bash_dir)/torcrun
 uninstall:
+	rm -f $(DESTDIR)$(man_dir)/torcrun.1 $(DESTDIR)$(bash_dir)/torcrun
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/torcrun bin/torc-allreduce-bench bin/torc-op-bench lib/libtorc.so lib/libtorc.a include/torc.h include/torc_sites.h lib/pkgconfig/torc.pc)
 
 clean:
@@ -181,13 +189,13 @@ help:
 	@echo 'make                      the library, torcrun and the examples, into build/'
 	@echo 'make test [T=name]        all tests, or tests/test_NAME.c alone'
 	@echo 'make SAN=address test     the same under a sanitizer (address, undefined, thread), into build/SAN'
-	@echo 'make soak                 200 jobs in which a rank is stopped or skips a step: 8 minutes'
+	@echo 'make soak                 300 jobs in which a rank is stopped, skips a step or is killed: 11 minutes'
 	@echo 'make fuzz                 60 seconds of fuzzing for each file reader (needs clang)'
 	@echo 'make bench-peer           the workloads side by side with PyTorch (PYTHON= leads to it)'
 	@echo 'make bench-allreduce      sums over ranks against Open MPI, and gloo where PYTHON= has a PyTorch'
 	@echo 'make bench-step           a training step with synchronised gradients against one without'
 	@echo 'make bench-ops            every op of the workloads, forward and backward, against its floor'
-	@echo 'make install PREFIX= DESTDIR=    torcrun, the library, torc.h, torc.pc'
+	@echo 'make install PREFIX= DESTDIR=    torcrun with manual page and completion, the library, torc.h, torc.pc'
 	@echo 'make uninstall, make clean, make check-includes'
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

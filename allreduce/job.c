@@ -9,6 +9,7 @@
 #include "core/peers.h"
 #include "core/profile.h"
 #include "core/status.h"
+#include "core/stop.h"
 #include "core/tape.h"
 
 #include <omp.h>
@@ -106,6 +107,7 @@ void torc_finalize(torc_site at)
     torc_tape_clear(at);
     base_on_exit(NULL);
     peers_set_sum(NULL);
+    stop_forget();
     comm_close(the_comm);
     the_comm = NULL;
     base_set_world((world){.size = 1, .local_size = 1});

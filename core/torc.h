@@ -99,6 +99,22 @@ TORC_API void torc_set_threads(torc_site at, int threads);
 TORC_API int torc_threads(void);
 /* All ranks wait for each other. */
 TORC_API void torc_barrier(torc_site at);
+/* True on every rank alike once any rank was asked to leave: by SIGUSR1, and under torcrun, which
+ * sends that itself, also by SIGTERM and SIGINT. Called by every rank at the end of a step; the
+ * first call installs the handlers, so that a program that never asks ends by signals as usual. It
+ * costs what torc_sum_over_ranks() costs, a message among all ranks: where steps are shorter than
+ * some milliseconds, ask at every tenth. Then, in main():
+ *
+ *     if (torc_should_stop()) {
+ *         torc_checkpoint_save(net, "ckpt", .optimizer = opt, .loader = loader, .wait = true);
+ *         torc_finalize();
+ *         return TORC_EXIT_AGAIN;
+ *     }
+ *
+ * The exit code says that the job wants to go on: torcrun ends with it, and with --requeue puts the
+ * job back into Slurm's queue. */
+TORC_API bool torc_should_stop(torc_site at);
+#define TORC_EXIT_AGAIN 75
 /* `TORC_LONG("evaluating") { ... }`: this rank does something long by itself, and those who wait
  * for it do so for up to TORC_LONG_TIMEOUT seconds (1800) instead of TORC_TIMEOUT. torc_save()
  * enters such a scope. */

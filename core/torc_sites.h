@@ -11,6 +11,7 @@
 #define torc_profile_start() torc_profile_start(TORC_HERE)
 #define torc_profile_stop() torc_profile_stop(TORC_HERE)
 #define torc_set_threads(...) torc_set_threads(TORC_HERE, __VA_ARGS__)
+#define torc_should_stop() torc_should_stop(TORC_HERE)
 #define torc_barrier() torc_barrier(TORC_HERE)
 #define torc_sum_over_ranks(...) torc_sum_over_ranks(TORC_HERE, __VA_ARGS__)
 #define torc_max_over_ranks(...) torc_max_over_ranks(TORC_HERE, __VA_ARGS__)

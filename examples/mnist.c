@@ -72,6 +72,13 @@ int main(int argc, char **argv)
         if (o.checkpoint && o.checkpoint_every > 0 && torc_steps(opt) % o.checkpoint_every == 0)
             torc_checkpoint_save(net, o.checkpoint, .optimizer = opt, .loader = loader);
         meter_end_step(&m, loss, (long)torc_steps(opt) - done);
+        if (o.checkpoint && torc_should_stop()) { /* the rest of it later, from here */
+            torc_checkpoint_save(net, o.checkpoint, .optimizer = opt, .loader = loader,
+                                 .wait = true);
+            meter_free(&m);
+            torc_finalize();
+            return TORC_EXIT_AGAIN;
+        }
     }
 
     double right = mnist_accuracy(net, test);

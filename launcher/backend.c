@@ -91,6 +91,16 @@ void command_restore(char *word)
         memmove(word, word + 1, strlen(word));
 }
 
+void command_apply(const command *c)
+{
+    for (int i = 0; i < c->setting_count; i++) {
+        char *setting = base_strdup(c->settings[i]), *value = strchr(setting, '=');
+        *value++ = 0;
+        setenv(setting, value, 1);
+        free(setting);
+    }
+}
+
 void command_print(const command *c, text *out)
 {
     for (int i = 0; i < c->setting_count; i++) {

@@ -53,6 +53,8 @@ void command_host_of_each(command *c, const job *j);
 void command_shim(command *c, const backend *b, const job *j);
 /* Undoes what command_shim() had to do to one word of the program's; in place. */
 void command_restore(char *word);
+/* Its settings become variables of this process, which what it starts inherits. */
+void command_apply(const command *c);
 void command_print(const command *c, text *out); /* as one line for a shell */
 void command_free(command *c);
 

@@ -73,7 +73,8 @@ static void export(command *c, const char *name, size_t length)
 static void export_all(const job *j, command *c)
 {
     static const char *const ours[] = {"TORC_", "OMP_", "NCCL_"};
-    static const char *const launch[] = {REPORT_ADDRESS, REPORT_TOKEN, REPORT_WORLD_SIZE};
+    static const char *const launch[] = {REPORT_ADDRESS, REPORT_TOKEN, REPORT_WORLD_SIZE,
+                                         REPORT_ATTEMPT, REPORT_LAUNCHED};
     for (int i = 0; i < ARRAY_LENGTH(launch); i++)
         export(c, launch[i], strlen(launch[i]));
     for (char **variable = environ; *variable; variable++)

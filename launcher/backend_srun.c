@@ -1,7 +1,7 @@
 /*
  * backend_srun -- Slurm's srun as the one that starts the ranks, inside a job of Slurm's.
  *
- *     srun --ntasks=4 --nodelist=n0,n0,n1,n1 --distribution=arbitrary ... torcrun --shim srun ...
+ *     srun --ntasks=4 --nodelist n0,n0,n1,n1 --distribution=arbitrary ... torcrun --shim srun ...
  *
  * srun is not asked who failed: what it would say is a victim's exit code. It hears of an end only
  * when all ranks are over, or when a shim itself was killed; then it is to end the rest.
@@ -10,8 +10,17 @@
 
 #include <stdlib.h>
 
+/* Slurm's PMIx plugin lets all ranks wait for each other over a tree of the hosts, or a ring. Over
+ * its tree some go on too early: on 16 busy hosts one start in eight ended with a SIGSEGV of a rank
+ * that, still in MPI_Init, heard from another. */
+static void choose_fence(command *c)
+{
+    command_setting(c, "SLURM_PMIX_FENCE", "ring");
+}
+
 static void build(const job *j, command *c)
 {
+    choose_fence(c);
     if (j->network)
         command_setting(c, "OMPI_MCA_btl_tcp_if_include", j->network);
     if (j->oversubscribed) /* a rank that waits must not hold the core that the awaited one needs */
@@ -22,6 +31,8 @@ static void build(const job *j, command *c)
     if (!getenv("SLURM_MPI_TYPE")) /* Open MPI 4 cannot be started through Slurm's older pmi2 */
         command_word(c, "--mpi=pmix");
     command_word(c, "--ntasks=%d", j->ranks);
+    command_word(c, "--nodes=%d", hosts_different(&j->hosts));
+    command_word(c, "--overlap"); /* a host that has gone keeps its last step open for minutes */
     command_word(c, "--nodelist");
     command_host_of_each(c, j);
     command_word(c, "--distribution=arbitrary"); /* rank i on the i-th host of that list */

@@ -135,6 +135,28 @@ bool hosts_read_file(hosts *all, const char *path)
     return fine;
 }
 
+int hosts_different(const hosts *all)
+{
+    int count = 0;
+    for (int i = 0; i < all->n; i++) {
+        int before = 0;
+        while (before < i && strcmp(all->of[before].name, all->of[i].name))
+            before++;
+        count += before == i;
+    }
+    return count;
+}
+
+hosts hosts_copy(const hosts *all)
+{
+    hosts copy = {base_alloc((size_t)all->n, sizeof *copy.of), all->n};
+    for (int i = 0; i < all->n; i++) {
+        copy.of[i] = all->of[i];
+        copy.of[i].name = base_strdup(all->of[i].name);
+    }
+    return copy;
+}
+
 void hosts_free(hosts *all)
 {
     for (int i = 0; i < all->n; i++)

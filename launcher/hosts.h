@@ -35,6 +35,8 @@ bool hosts_add(hosts *all, const char *name, size_t length, int slots);
 bool hosts_add_list(hosts *all, const char *list); /* a:4,b:4,c */
 /* A line a host: `a`, `a:4`, or `a slots=4 max_slots=8`; # begins a remark. */
 bool hosts_read_file(hosts *all, const char *path);
+int hosts_different(const hosts *all); /* how many, each counted once */
+hosts hosts_copy(const hosts *all);
 void hosts_free(hosts *all);
 
 /* "localhost", this host's name with or without its domain, or one of its addresses. */

@@ -4,9 +4,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
+#include <math.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -92,4 +95,59 @@ bool net_network(const char *address, char network[NET_NETWORK_SIZE])
     }
     freeifaddrs(all);
     return found;
+}
+
+/* ---- who is there ---- */
+
+/* Any port would do; this one is rarely behind a wall that swallows the question. -1: no address,
+ * or no way there. */
+static int knock(const char *name, bool *there)
+{
+    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *to = NULL;
+    *there = false;
+    if (getaddrinfo(name, "22", &hints, &to) != 0)
+        return -1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && connect(fd, to->ai_addr, to->ai_addrlen) != 0 && errno != EINPROGRESS) {
+        *there = errno == ECONNREFUSED;
+        close(fd);
+        fd = -1;
+    }
+    freeaddrinfo(to);
+    return fd;
+}
+
+static bool answered(int fd)
+{
+    int error = 0;
+    socklen_t length = sizeof error;
+    bool known = getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0;
+    return known && (error == 0 || error == ECONNREFUSED);
+}
+
+void net_answers(const char *const *names, int n, double seconds, bool *there)
+{
+    struct pollfd *on = base_alloc((size_t)n + 1, sizeof *on);
+    double until = torc_seconds() + seconds;
+    int waiting = 0;
+    for (int i = 0; i < n; i++) {
+        on[i] = (struct pollfd){.fd = knock(names[i], &there[i]), .events = POLLOUT};
+        waiting += on[i].fd >= 0;
+    }
+    while (waiting > 0 && torc_seconds() < until) {
+        if (poll(on, (nfds_t)n, (int)ceil(1e3 * fmax(0, until - torc_seconds()))) <= 0)
+            break;
+        for (int i = 0; i < n; i++) {
+            if (on[i].fd < 0 || !on[i].revents)
+                continue;
+            there[i] = answered(on[i].fd);
+            close(on[i].fd);
+            on[i].fd = -1;
+            waiting--;
+        }
+    }
+    for (int i = 0; i < n; i++)
+        if (on[i].fd >= 0)
+            close(on[i].fd);
+    free(on);
 }

@@ -135,13 +135,15 @@ static char **take(options *o, char **argv)
     const option_row *row = find(word, &value);
     if (!row)
         quit(EXIT_USAGE, "unknown option %s (torcrun --help lists them)", word);
-    if (!row->what && value)
+    if (row->at == offsetof(options, help))
+        o->help_form = value;
+    else if (!row->what && value)
         quit(EXIT_USAGE, "--%s takes no value, found %s", row->name, word);
     if (row->what && !value)
         value = *++argv;
     if (row->what && !value)
         quit(EXIT_USAGE, "%s needs a value: %s %s", word, word, row->what);
-    store(o, row, SOURCE_FLAG, word, value);
+    store(o, row, SOURCE_FLAG, word, row->what ? value : NULL);
     return argv + 1;
 }
 
@@ -248,31 +250,4 @@ options options_read(char **argv)
         read_file(&o, o.config);
     choose_hosts(&o);
     return o;
-}
-
-/* ---- help ---- */
-
-void options_help(void)
-{
-    printf("torcrun [options] [--] program [arguments]\n\n"
-           "Starts a program on several ranks, shows what they print, and ends them together.\n\n");
-    for (int i = 0; i < ARRAY_LENGTH(rows); i++) {
-        const option_row *row = &rows[i];
-        char left[64], letter[8] = "    ";
-        if (row->letter)
-            snprintf(letter, sizeof letter, "-%c, ", row->letter);
-        snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->what ? " " : "",
-                 row->what ? row->what : "");
-        printf("  %-28s %s\n", left, row->meaning);
-    }
-    printf(
-        "\nEach option but the last three can also stand in a variable (--nnodes: TORC_NNODES) or\n"
-        "in the --config file; the command line is stronger than both, the variable than the "
-        "file.\n");
-    printf("\nExit code: that of the first rank that failed, else 0; or\n");
-#define ROW(name, code, meaning) printf("  %-6d %s\n", code, meaning);
-    EXIT_CODES(ROW)
-#undef ROW
-    printf("\nStandard input goes to rank 0. Lines on standard error carry [host:rank] in front.\n"
-           "What Open MPI is told in variables OMPI_MCA_... is left as you set it.\n");
 }

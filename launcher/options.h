@@ -35,6 +35,7 @@ typedef struct options {
 #define ACTION(field, letter, name, meaning) option_source field;
 #include "launcher/options.def"
     } given;
+    const char *help_form; /* of --help=man; NULL: --help */
     char **program; /* the program as typed and its arguments, NULL at the end; inside argv */
 } options;
 
@@ -42,6 +43,5 @@ typedef struct options {
  * A missing program is the caller's to notice: --help needs none. */
 options options_read(char **argv);
 void options_free(options *o);
-void options_help(void); /* on stdout */
 
 #endif

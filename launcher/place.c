@@ -50,8 +50,7 @@ static int use_hosts(hosts *all, const wish *w)
 
 /* ---- ranks ---- */
 
-/* What a host takes before it counts as full. */
-static int room_on(const host *h, const wish *w)
+int place_room(const host *h, const wish *w)
 {
     if (w->per_host)
         return w->per_host;
@@ -102,7 +101,7 @@ static void fill(hosts *all, const wish *w)
 {
     int left = w->ranks;
     for (int i = 0; i < all->n; i++) {
-        all->of[i].ranks = (int)min_i64(left, room_on(&all->of[i], w));
+        all->of[i].ranks = (int)min_i64(left, place_room(&all->of[i], w));
         left -= all->of[i].ranks;
     }
     for (int i = 0; i < all->n; i++) /* all are full: the rest goes round */
@@ -122,7 +121,7 @@ int place_ranks(hosts *all, const wish *w)
     else if (w->ranks)
         fill(all, w);
     for (int i = 0; i < all->n && !w->ranks; i++)
-        all->of[i].ranks = room_on(&all->of[i], w);
+        all->of[i].ranks = place_room(&all->of[i], w);
     int used = 0; /* whoever gets none stands at the end: ranks are laid from the front */
     while (used < all->n && all->of[used].ranks > 0)
         used++;

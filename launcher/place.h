@@ -24,6 +24,9 @@ typedef struct wish {
 /* Reads "3" or "2:4" into least and most; false with a sentence. */
 bool place_read_nnodes(const char *text, wish *w);
 
+/* What a host takes before it counts as full. */
+int place_room(const host *h, const wish *w);
+
 /* Sets .ranks of every host, drops those that get none, and returns 0; or an exit code with a
  * sentence in torc_last_error(). */
 int place_ranks(hosts *all, const wish *w);

@@ -4,10 +4,10 @@
 #include "launcher/cores.h"
 #include "launcher/devices.h"
 #include "launcher/net.h"
-#include "launcher/place.h"
 #include "launcher/program.h"
 #include "launcher/say.h"
 #include "launcher/slurm.h"
+#include "launcher/survive.h"
 #include "launcher/words.h"
 
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static void add_this_host(hosts *all)
         hosts_add(all, "localhost", strlen("localhost"), 0);
 }
 
-static hosts find_hosts(const options *o)
+hosts plan_hosts(const options *o)
 {
     hosts all = {0};
     bool fine = true;
@@ -73,19 +73,26 @@ static int ranks_per_host(const char *text)
     return (int)n;
 }
 
-static void place(const options *o, job *j)
+static int count_ranks(const hosts *all)
 {
-    wish w = {.ranks = o->ranks,
-              .per_host = ranks_per_host(o->per_host),
-              .cores = cores_here().count,
-              .oversubscribe = o->oversubscribe};
-    if (o->nnodes && !place_read_nnodes(o->nnodes, &w))
+    int count = 0;
+    for (int i = 0; i < all->n; i++)
+        count += all->of[i].ranks;
+    return count;
+}
+
+static void place(const options *o, plan *p)
+{
+    p->wish = (wish){.ranks = o->ranks,
+                     .per_host = ranks_per_host(o->per_host),
+                     .cores = cores_here().count,
+                     .oversubscribe = o->oversubscribe};
+    if (o->nnodes && !place_read_nnodes(o->nnodes, &p->wish))
         quit(EXIT_USAGE, "%s", torc_last_error());
-    int code = place_ranks(&j->hosts, &w);
+    int code = place_ranks(&p->job.hosts, &p->wish);
     if (code)
         quit(code, "%s", torc_last_error());
-    for (int i = 0; i < j->hosts.n; i++)
-        j->ranks += j->hosts.of[i].ranks;
+    p->job.ranks = count_ranks(&p->job.hosts);
 }
 
 /* Of this host the cores are known, of another only what somebody said it has room for. */
@@ -176,9 +183,10 @@ static void find_address(const options *o, job *j)
 
 plan plan_make(const options *o)
 {
-    plan p = {.job = {.hosts = find_hosts(o), .program = o->program, .env = o->env}};
+    plan p = {.job = {.hosts = plan_hosts(o), .program = o->program, .env = o->env}};
     check_env(o->env);
-    place(o, &p.job);
+    p.known = hosts_copy(&p.job.hosts);
+    place(o, &p);
     p.job.remote = any_remote(&p.job.hosts);
     p.backend = choose_backend(o, &p.job);
     p.job.extra = extra_words(o, p.backend);
@@ -187,12 +195,23 @@ plan plan_make(const options *o)
     return p;
 }
 
+bool plan_again(plan *p, const bool *gone)
+{
+    int ranks = survive(&p->job.hosts, &p->known, gone, &p->wish);
+    if (ranks == 0)
+        return false;
+    p->job.ranks = ranks;
+    p->job.remote = any_remote(&p->job.hosts);
+    return true;
+}
+
 void plan_free(plan *p)
 {
     free((char *)p->job.address);
     free((char *)p->job.network);
     words_free(p->job.extra);
     hosts_free(&p->job.hosts);
+    hosts_free(&p->known);
 }
 
 const host *plan_host(const job *j, int rank)

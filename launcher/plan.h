@@ -11,14 +11,22 @@
 
 #include "launcher/backend.h"
 #include "launcher/options.h"
+#include "launcher/place.h"
 
 typedef struct plan {
     job job;
     const backend *backend;
+    hosts known; /* all that the job may use, also those that got no rank */
+    wish wish;
 } plan;
 
+/* The hosts that the options, Slurm or nobody names: this one then. Quits where a name is none. */
+hosts plan_hosts(const options *o);
 /* Quits with a sentence and an exit code (say.h) where the wishes cannot be met. */
 plan plan_make(const options *o);
+/* The same job without the hosts that are gone, gone[i] for known.of[i]. False with a sentence in
+ * torc_last_error() where too few are left. */
+bool plan_again(plan *p, const bool *gone);
 void plan_free(plan *p);
 
 /* The host of a rank. */

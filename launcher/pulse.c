@@ -28,11 +28,12 @@ void pulse_read(report *beat, char words[PULSE_TEXT])
 {
     const char *path = getenv(REPORT_STATUS);
     status s;
-    *beat = (report){.kind = REPORT_BEAT, .age = -1, .line = words};
+    *beat = (report){.kind = REPORT_BEAT, .age = -1, .step = -1, .line = words};
     words[0] = 0;
     if (!path || !status_read(path, &s))
         return;
     status_in_words(&s, words, PULSE_TEXT);
+    beat->step = s.step;
     beat->length = strlen(words);
     beat->age = (int64_t)(1e3 * fmax(0, torc_seconds() - s.heartbeat));
     if (s.scope[0]) /* something long that it does alone, as saving: that is no silence */

@@ -10,8 +10,11 @@
 
 ranks ranks_new(int n)
 {
-    return (ranks){
+    ranks all = {
         .of = base_alloc((size_t)n, sizeof(rank)), .n = n, .first_failure = -1, .first_over = -1};
+    for (int r = 0; r < n; r++)
+        all.of[r].step = -1;
+    return all;
 }
 
 void ranks_free(ranks *all)
@@ -33,6 +36,14 @@ int ranks_count(const ranks *all, rank_state state)
     return count;
 }
 
+int64_t ranks_best_step(const ranks *all)
+{
+    int64_t best = -1;
+    for (int r = 0; r < all->n; r++)
+        best = max_i64(best, all->of[r].step);
+    return best;
+}
+
 /* ---- what happens to a rank ---- */
 
 void ranks_line(ranks *all, int r, const char *line, size_t length)
@@ -50,14 +61,21 @@ void ranks_beat(ranks *all, int r, const report *beat)
         return;
     me->alive = fmax(me->alive, torc_seconds() - 1e-3 * (double)beat->age);
     me->waits = beat->waits;
+    me->step = beat->step;
     me->seen.used = 0;
     text_add(&me->seen, beat->line, beat->length);
+}
+
+bool ranks_left_well(const rank *r)
+{
+    return r->state == RANK_ENDED && !r->end.signal &&
+           (r->end.code == 0 || r->end.code == EXIT_AGAIN);
 }
 
 static bool failed(const rank *r)
 {
     return r->state == RANK_LOST ||
-           (r->state == RANK_ENDED && !r->end.asked && (r->end.code || r->end.signal));
+           (r->state == RANK_ENDED && !r->end.asked && !ranks_left_well(r));
 }
 
 static void note_failure(ranks *all, int r)
@@ -71,7 +89,7 @@ void ranks_ended(ranks *all, int r, ending end)
     all->of[r].state = RANK_ENDED;
     all->of[r].end = end;
     note_failure(all, r);
-    if (!end.code && !end.signal && !end.asked && all->first_over < 0)
+    if (ranks_left_well(&all->of[r]) && !end.asked && all->first_over < 0)
         all->first_over = r;
 }
 
@@ -112,7 +130,8 @@ static void tell_cause(const ranks *all, const rank *r, text *out)
     else if (all->cause == CAUSE_SILENT)
         text_format(out, "was lost: its host has not answered for %d s", all->patience);
     else if (all->cause == CAUSE_LEFT)
-        text_format(out, "ended with exit code 0 while the others wait for it (--grace)");
+        text_format(out, "ended with exit code %d while the others wait for it (--grace)",
+                    r->end.code);
     else if (r->state == RANK_LOST)
         text_format(out, "was lost: its shim is gone and cannot say how it ended");
     else if (!r->end.signal)

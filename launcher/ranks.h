@@ -24,6 +24,7 @@ typedef struct rank {
     double heard; /* when its shim last said something, torc_seconds() */
     double alive; /* when the program itself last gave a sign of life */
     bool waits;   /* for other ranks */
+    int64_t step; /* -1: it does not say */
     text seen;    /* what it was doing then, in words; empty: it does not say */
     char host[REPORT_HOST_SIZE];
     int pid;
@@ -44,6 +45,9 @@ typedef struct ranks {
 ranks ranks_new(int n);
 void ranks_free(ranks *all);
 int ranks_count(const ranks *all, rank_state state);
+/* It is over by itself, with code 0 or EXIT_AGAIN. */
+bool ranks_left_well(const rank *r);
+int64_t ranks_best_step(const ranks *all); /* -1: none says */
 
 void ranks_line(ranks *all, int r, const char *line, size_t length); /* remembers it */
 void ranks_beat(ranks *all, int r, const report *beat);

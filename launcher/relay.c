@@ -15,7 +15,11 @@ int relay_open(relay *r)
     if (pipe2(ends, O_CLOEXEC) != 0)
         return -1;
     fcntl(ends[1], F_SETFL, O_NONBLOCK); /* a program that does not read must not stop torcrun */
-    *r = (relay){.to = ends[1], .bytes = base_alloc(RELAY_SIZE, 1)};
+    r->to = ends[1];
+    if (!r->bytes)
+        r->bytes = base_alloc(RELAY_SIZE, 1);
+    if (r->over && r->from == r->used)
+        relay_close(r);
     return ends[0];
 }
 
@@ -30,7 +34,7 @@ static bool may_read(void)
 void relay_watch(const relay *r, struct pollfd on[2])
 {
     bool empty = r->from == r->used;
-    bool reads = r->to >= 0 && empty && may_read();
+    bool reads = r->to >= 0 && !r->over && empty && may_read();
     on[0] = (struct pollfd){.fd = reads ? STDIN_FILENO : -1, .events = POLLIN};
     on[1] = (struct pollfd){.fd = r->to, .events = empty ? 0 : POLLOUT}; /* 0: only its end */
 }
@@ -40,6 +44,7 @@ void relay_move(relay *r, const struct pollfd on[2])
     if (on[0].fd >= 0 && on[0].revents) {
         ssize_t n = read(STDIN_FILENO, r->bytes, RELAY_SIZE);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            r->over = true;
             relay_close(r);
             return;
         }
@@ -60,6 +65,12 @@ void relay_close(relay *r)
 {
     if (r->to >= 0)
         close(r->to);
+    r->to = -1;
+}
+
+void relay_free(relay *r)
+{
+    relay_close(r);
     free(r->bytes);
     *r = (relay){.to = -1};
 }

@@ -45,14 +45,14 @@ void report_write(text *out, const report *r)
         write_text(out, r);
         break;
     case REPORT_BEAT:
-        text_format(out, "beat %lld %d %.*s\n", (long long)r->age, r->waits, (int)r->length,
-                    r->line ? r->line : "");
+        text_format(out, "beat %lld %d %lld %.*s\n", (long long)r->age, r->waits,
+                    (long long)r->step, (int)r->length, r->line ? r->line : "");
         break;
     case REPORT_WELCOME:
         text_format(out, "welcome %d\n", r->milliseconds);
         break;
     case REPORT_SIGNAL:
-        text_format(out, "signal %d\n", r->signal);
+        text_format(out, "signal %d %d\n", r->signal, r->milliseconds);
         break;
     case REPORT_EXIT:
         text_format(out, "exit %d %d %d %d\n", r->end.code, r->end.signal, r->end.core,
@@ -100,9 +100,10 @@ bool report_read(const char *line, size_t length, report *r)
         return of_kind(r, REPORT_EXIT, true);
     }
     int waits, text = 0;
-    long long age;
-    if (sscanf(word, "beat %lld %d %n", &age, &waits, &text) == 2 && text > 0) {
+    long long age, step;
+    if (sscanf(word, "beat %lld %d %lld %n", &age, &waits, &step, &text) == 3 && text > 0) {
         r->age = age;
+        r->step = step;
         r->waits = waits;
         r->line = line + text;
         r->length = length - (size_t)text;
@@ -110,7 +111,7 @@ bool report_read(const char *line, size_t length, report *r)
     }
     if (sscanf(word, "welcome %d", &r->milliseconds) == 1)
         return of_kind(r, REPORT_WELCOME, true);
-    if (sscanf(word, "signal %d", &r->signal) == 1)
+    if (sscanf(word, "signal %d %d", &r->signal, &r->milliseconds) == 2)
         return of_kind(r, REPORT_SIGNAL, true);
     if (sscanf(word, "end %d", &r->milliseconds) == 1)
         return of_kind(r, REPORT_END, true);

@@ -1,24 +1,27 @@
 /*
  * report -- what shim and supervisor say to each other, and how they find each other.
  *
- *     shim                                             supervisor
- *       | hello TOKEN RANK HOST   who I am                  |   nothing counts before it
- *       |                         welcome MILLISECONDS      |   see `patience`
- *       | start PID               the program runs          |
- *       | line TEXT               one line of its stderr    |   any number
- *       | out TEXT, part TEXT     a line of its stdout, a piece without newline
- *       | beat AGE WAITS TEXT     each second: I am here, and so is my program
- *       |                         beat -1 0                 |   each second, where hosts are
- * several |                         signal NUMBER             |   for the program | exit CODE
- * SIGNAL CORE ASKED                       | |                         end MILLISECONDS          |
- * TERM now, KILL that much later |                         leave                     |   all ranks
- * are over: exit
+ *     shim                               supervisor
+ *       hello TOKEN RANK HOST                            who I am; nothing counts before it
+ *                        welcome MILLISECONDS            see `patience`
+ *       start PID                                        the program runs
+ *       line TEXT                                        one line of its stderr
+ *       out TEXT, part TEXT                              one of its stdout, a piece without newline
+ *       beat AGE WAITS STEP TEXT                         each second: I am here, and my program
+ *                        beat -1 0 -1                    each second, where hosts are several
+ *                        signal NUMBER MILLISECONDS      ask the program; see `ask`
+ *                        end MILLISECONDS                TERM now, KILL that much later
+ *       exit CODE SIGNAL CORE ASKED                      it is over
+ *                        leave                           all ranks are over: exit
  *
  * Words
  *   patience   a shim that has heard nothing for so long takes its host for cut off and ends its
  *              program; 0: never, where all is on one host and a connection cannot go silent
  *   age        milliseconds since the program's own last sign of life; -1: it gives none
  *   waits      the program waits for other ranks
+ *   step       that it is at; -1: it does not say
+ *   ask        the signal goes to programs that catch it, and those that do not are ended as by
+ *              `end`; -1 milliseconds: they are left alone
  *
  * Every message is one line of text over TCP: easy to read along, the same on every machine.
  * Either side takes the end of the connection for the death of the other.
@@ -35,6 +38,8 @@
 #define REPORT_TOKEN "TORC_LAUNCH_TOKEN"     /* supervisor to shim: proves that it is of this job */
 #define REPORT_STATUS "TORC_STATUS_FILE"     /* to the program: where it writes core/status.h */
 #define REPORT_WORLD_SIZE "TORC_WORLD_SIZE"  /* to the program: the ranks that were promised */
+#define REPORT_ATTEMPT "TORC_ATTEMPT"        /* to the program: 0, 1, 2 ...: it was restarted */
+#define REPORT_LAUNCHED "TORC_LAUNCHED_AT"   /* to the program: the same in all attempts */
 
 /* The shim takes the first two away before the program sees them. */
 
@@ -68,9 +73,10 @@ typedef struct report {
     size_t length;
     int64_t age;      /* beat */
     bool waits;       /* beat */
+    int64_t step;     /* beat */
     int signal;       /* signal */
     ending end;       /* exit */
-    int milliseconds; /* end, welcome */
+    int milliseconds; /* end, welcome, signal */
 } report;
 
 void report_write(text *out, const report *r);

@@ -11,6 +11,7 @@
     ROW(EXIT_USAGE, 64, "the command line was not understood") \
     ROW(EXIT_FEW_HOSTS, 69, "fewer hosts than the job needs") \
     ROW(EXIT_LAUNCHER, 70, "the ranks could not be started, or one was lost without a word") \
+    ROW(EXIT_AGAIN, 75, "all ranks have saved their work and left, and want to go on later") \
     ROW(EXIT_RENDEZVOUS, 76, \
         "the ranks did not meet: one never came, or left while others waited") \
     ROW(EXIT_HANG, 124, "a rank showed no sign of life for --hang-timeout seconds") \

@@ -23,6 +23,8 @@
 #include "launcher/shim.h"
 
 #include "launcher/backend.h"
+#include "launcher/bind.h"
+#include "launcher/catchers.h"
 #include "launcher/outputs.h"
 #include "launcher/program.h"
 #include "launcher/pulse.h"
@@ -53,6 +55,7 @@ typedef struct keeper {
     double term_at, kill_at, beat_at; /* torc_seconds() */
     double patience, heard;           /* seconds; when the supervisor last said something */
     text out, message_rest;
+    int wish;     /* a signal that the program is to get once it catches it; 0 */
     bool ending;  /* the program was told to end, or is about to be */
     bool leaving; /* the supervisor knows all and lets go */
     bool alone;   /* there is no supervisor any more */
@@ -90,8 +93,15 @@ static void flush_reports(keeper *k)
     k->out.used = 0;
 }
 
+static void hand_on_wish(keeper *k)
+{
+    if (k->wish && k->program && catchers_tell(k->program, k->wish) > 0)
+        k->wish = 0;
+}
+
 static void beat(keeper *k)
 {
+    hand_on_wish(k); /* it may catch it by now */
     report r;
     char words[PULSE_TEXT];
     pulse_read(&r, words);
@@ -100,8 +110,9 @@ static void beat(keeper *k)
     flush_reports(k);
 }
 
-static void report_sentence(keeper *k, const char *sentence)
+static void report_sentence(void *context, const char *sentence)
 {
+    keeper *k = context;
     text line = {0};
     text_format(&line, "torcrun: %s", sentence);
     report_write(&k->out, &(report){.kind = REPORT_LINE, .line = line.bytes, .length = line.used});
@@ -156,6 +167,7 @@ static void run_program(keeper *k, char **words)
     if (!code && !outputs_open(&k->outputs, &output, &errors))
         code = EXIT_LAUNCHER;
     pulse_open();
+    bind_as_told(report_sentence, k); /* the program inherits it */
     spawn s = {path, words, -1, output, errors, .death_signal = SIGKILL};
     if (!code && (k->program = spawn_start(&s)) < 0) {
         k->program = 0;
@@ -177,6 +189,19 @@ static void run_program(keeper *k, char **words)
 
 /* ---- what may happen ---- */
 
+/* Who does not catch the signal cannot do what it asks for. */
+static void ask_program(keeper *k, const report *r)
+{
+    k->wish = r->signal;
+    hand_on_wish(k);
+    if (k->wish && r->milliseconds >= 0) {
+        k->wish = 0;
+        end_program(k, 0, r->milliseconds);
+    }
+    if (k->wish && k->program)
+        report_sentence(k, "SIGUSR1 is kept until the program catches it (torc_should_stop)");
+}
+
 static bool obey(void *context, const char *line, size_t length)
 {
     keeper *k = context;
@@ -187,8 +212,8 @@ static bool obey(void *context, const char *line, size_t length)
         k->patience = 1e-3 * r.milliseconds;
         report_set_patience(k->supervisor, (int)ceil(k->patience));
     }
-    if (r.kind == REPORT_SIGNAL && k->program)
-        kill(-k->program, r.signal);
+    if (r.kind == REPORT_SIGNAL)
+        ask_program(k, &r);
     if (r.kind == REPORT_END)
         end_program(k, 0, r.milliseconds);
     if (r.kind == REPORT_LEAVE)

@@ -11,6 +11,9 @@
  *   ending   the ranks that are left were told to end: because one failed, because mpirun is gone
  *            or because the user said so. It ends with `leave` for all, and mpirun then sees only
  *            children that exit.
+ *   asked    the first thing that is done when the user says so: programs that understand it save
+ *            and leave by themselves, all at the same step. It is an ending with a second part,
+ *            for those that are still there after --grace seconds.
  *
  * One poll() waits for everything; nothing here is looked at twice to see whether it has changed.
  */
@@ -20,12 +23,9 @@
 #include "launcher/console.h"
 #include "launcher/logs.h"
 #include "launcher/peers.h"
-#include "launcher/ranks.h"
-#include "launcher/relay.h"
 #include "launcher/report.h"
 #include "launcher/say.h"
 #include "launcher/spawn.h"
-#include "launcher/starter.h"
 #include "launcher/vitals.h"
 
 #include <math.h>
@@ -41,23 +41,24 @@ static const int host_patience = 10;  /* seconds of silence after which a host i
 static const double push_seconds = 2; /* mpirun should be over by itself by then */
 static const int spare_peers = 64;    /* strangers that may be connected beside the shims */
 
+static const report wish_to_leave = {.kind = REPORT_SIGNAL, .signal = SIGUSR1, .milliseconds = -1};
+
 typedef struct supervisor {
     starter mpirun; /* called so below, also where it is srun */
-    const options *options;
+    session *job;
+    int attempt;
     bool remote; /* some ranks are on other hosts, which can be cut off */
     vitals vitals;
     console console;
     logs logs;
     ranks ranks;
     char token[REPORT_TOKEN_SIZE];
-    int signals;
-    relay input;
     peers peers;
-    bool ending, late;
-    int grace;  /* ms; while ending */
-    int signal; /* with which the user ended the job; 0 */
+    bool ending;
+    int grace; /* ms; while ending */
+    outcome_wish wish;
     text out;
-    double start_by, push_at, beat_at; /* torc_seconds() */
+    double start_by, end_at, push_at, beat_at; /* torc_seconds() */
     int pushes;
 } supervisor;
 
@@ -68,8 +69,19 @@ static void end_all(supervisor *s, int grace)
     bool any = ranks_count(&s->ranks, RANK_HERE) > 0;
     s->ending = true;
     s->grace = grace;
+    s->end_at = INFINITY;
     s->push_at = torc_seconds() + (any ? 1e-3 * grace : 0) + push_seconds;
     peers_tell_all(&s->peers, &(report){.kind = REPORT_END, .milliseconds = grace});
+}
+
+/* Those whose program understands it get the time to save, the others the time to end. */
+static void ask_all(supervisor *s, int grace)
+{
+    s->ending = true;
+    s->grace = grace;
+    s->end_at = torc_seconds() + 1e-3 * grace;
+    peers_tell_all(&s->peers,
+                   &(report){.kind = REPORT_SIGNAL, .signal = SIGUSR1, .milliseconds = grace});
 }
 
 static void release_if_over(supervisor *s)
@@ -83,6 +95,7 @@ static void release_if_over(supervisor *s)
 
 static void rank_is_over(supervisor *s, int r)
 {
+    events_rank_exit(&s->job->events, s->attempt, &s->ranks, r);
     bool cut_short = s->ranks.first_failure >= 0 || s->ranks.of[r].end.asked;
     if (cut_short && !s->ending)
         end_all(s, failure_grace);
@@ -103,6 +116,8 @@ static bool welcome(supervisor *s, peer *p, const report *hello)
         p, &(report){.kind = REPORT_WELCOME, .milliseconds = s->remote ? 1000 * host_patience : 0});
     if (s->ending) /* it comes too late */
         peers_tell(p, &(report){.kind = REPORT_END, .milliseconds = s->grace});
+    else if (s->job->wished)
+        peers_tell(p, &wish_to_leave);
     if (ranks_count(&s->ranks, RANK_AWAITED) == 0) /* nobody else has business here */
         peers_stop_listening(&s->peers);
     return true;
@@ -139,6 +154,7 @@ static bool take_message(void *context, peer *p, const report *r)
     switch (r->kind) {
     case REPORT_START:
         s->ranks.of[p->rank].pid = r->pid;
+        events_rank_start(&s->job->events, s->attempt, &s->ranks, p->rank);
         return true;
     case REPORT_LINE:
     case REPORT_OUT:
@@ -169,7 +185,7 @@ static void shim_is_gone(void *context, int r)
 
 static void show_held(supervisor *s)
 {
-    bool explained = s->ranks.first_failure >= 0 || s->signal;
+    bool explained = s->ranks.first_failure >= 0 || s->wish.signal;
     starter_release(&s->mpirun, explained ? NULL : &s->out);
 }
 
@@ -177,7 +193,7 @@ static void reap_mpirun(supervisor *s)
 {
     if (!starter_reap(&s->mpirun))
         return;
-    relay_close(&s->input);
+    relay_close(&s->job->input);
     if (!s->ending)
         end_all(s, failure_grace);
     release_if_over(s);
@@ -198,27 +214,29 @@ static void push(supervisor *s)
 
 static void user_ends(supervisor *s, int signal)
 {
+    int grace = s->job->options->grace;
     if (s->ending) { /* the second time they mean it */
         end_all(s, 0);
         return;
     }
-    s->signal = signal;
-    say("SIG%s: ending the ranks, within %d s; again: at once", sigabbrev_np(signal),
-        s->options->grace);
-    end_all(s, 1000 * s->options->grace);
+    s->wish.signal = signal;
+    say("SIG%s: ending the ranks, within %d s; again: at once", sigabbrev_np(signal), grace);
+    ask_all(s, 1000 * grace);
     release_if_over(s);
 }
 
 static void hear_signals(supervisor *s)
 {
     struct signalfd_siginfo info;
-    while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+    while (read(s->job->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGCHLD)
             reap_mpirun(s);
         else if (info.ssi_signo == SIGUSR1)
-            peers_tell_all(&s->peers, &(report){.kind = REPORT_SIGNAL, .signal = SIGUSR1});
+            s->job->wished = true;
         else
             user_ends(s, (int)info.ssi_signo);
+        if (info.ssi_signo == SIGUSR1 && !s->ending)
+            peers_tell_all(&s->peers, &wish_to_leave);
     }
 }
 
@@ -228,7 +246,7 @@ static void start_is_late(supervisor *s)
     s->start_by = INFINITY;
     if (missing == 0 || s->ending)
         return;
-    s->late = true;
+    s->wish.late = true;
     say("%d of %d ranks did not start in time (--start-timeout)", missing, s->ranks.n);
     end_all(s, failure_grace);
 }
@@ -254,6 +272,8 @@ static void keep_deadlines(supervisor *s)
         beat(s, now);
     if (now >= s->start_by)
         start_is_late(s);
+    if (now >= s->end_at)
+        end_all(s, failure_grace);
     if (now >= s->push_at)
         push(s);
 }
@@ -261,7 +281,7 @@ static void keep_deadlines(supervisor *s)
 static int next_deadline(const supervisor *s)
 {
     double at = fmin(fmin(s->mpirun.held_until, s->start_by), fmin(s->push_at, s->beat_at));
-    at = fmin(at, console_next(&s->console));
+    at = fmin(fmin(at, s->end_at), console_next(&s->console));
     return (int)ceil(1e3 * fmax(0, at - torc_seconds()));
 }
 
@@ -272,9 +292,9 @@ enum { ON_SIGNALS, ON_NOISE, ON_INPUT, ON_INPUT_TO, ON_PEERS };
 static struct pollfd *watch(supervisor *s, int size)
 {
     struct pollfd *on = base_alloc((size_t)size, sizeof *on);
-    on[ON_SIGNALS] = (struct pollfd){.fd = s->signals, .events = POLLIN};
+    on[ON_SIGNALS] = (struct pollfd){.fd = s->job->signals, .events = POLLIN};
     on[ON_NOISE] = (struct pollfd){.fd = s->mpirun.noise, .events = POLLIN};
-    relay_watch(&s->input, &on[ON_INPUT]);
+    relay_watch(&s->job->input, &on[ON_INPUT]);
     peers_watch(&s->peers, &on[ON_PEERS]);
     return on;
 }
@@ -286,7 +306,7 @@ static void supervise_once(supervisor *s)
     struct pollfd *on = watch(s, size);
     if (poll(on, (nfds_t)size, next_deadline(s)) >= 0) {
         peers_hear(&s->peers, &on[ON_PEERS], size - ON_PEERS);
-        relay_move(&s->input, &on[ON_INPUT]);
+        relay_move(&s->job->input, &on[ON_INPUT]);
         if (on[ON_NOISE].revents)
             starter_hear(&s->mpirun);
         if (on[ON_SIGNALS].revents)
@@ -302,99 +322,78 @@ static void supervise_once(supervisor *s)
 
 /* ---- the end ---- */
 
-/* No rank is to blame and the user neither. */
-static int blame_mpirun(supervisor *s)
-{
-    int asked = 0, awaited = ranks_count(&s->ranks, RANK_AWAITED);
-    for (int r = 0; r < s->ranks.n; r++)
-        asked += s->ranks.of[r].end.asked;
-    int code = spawn_exit_code(&s->mpirun.end);
-    if (code == 0 && awaited == 0 && asked == 0)
-        return 0;
-    if (awaited > 0)
-        text_format(&s->out, "torcrun: %s started %d of %d ranks and ended with exit code %d\n",
-                    s->mpirun.backend->name, s->ranks.n - awaited, s->ranks.n, code);
-    else
-        text_format(&s->out, "torcrun: %s ended the job with exit code %d\n",
-                    s->mpirun.backend->name, code);
-    return code == 0 || awaited > 0 ? EXIT_LAUNCHER : code;
-}
-
-static int conclude(supervisor *s)
+static outcome conclude(supervisor *s, const plan *p)
 {
     console_end(&s->console); /* before any word of torcrun's */
     starter_hear(&s->mpirun);
     show_held(s);
-    int code;
-    if (s->signal) {
-        code = EXIT_SIGNAL + s->signal;
-    } else if (s->ranks.first_failure >= 0) {
-        code = ranks_exit_code(&s->ranks);
-        ranks_tell(&s->ranks, &s->out);
-    } else {
-        code = s->late ? EXIT_RENDEZVOUS : blame_mpirun(s);
-    }
+    outcome o = outcome_of(p, &s->ranks, &s->mpirun, s->wish, &s->out);
     say_bytes(STDERR_FILENO, s->out.bytes, s->out.used);
-    return code;
+    events_attempt_end(&s->job->events, s->attempt, &s->ranks, o.code);
+    return o;
 }
 
 /* ---- the start ---- */
 
-static void set_environment(const command *c, int n, const char *address, const char *token)
+static void set_number(const char *name, int n)
 {
-    char *size = base_format("%d", n);
-    for (int i = 0; i < c->setting_count; i++) {
-        char *setting = base_strdup(c->settings[i]), *value = strchr(setting, '=');
-        *value++ = 0;
-        setenv(setting, value, 1);
-        free(setting);
-    }
-    setenv(REPORT_WORLD_SIZE, size, 1);
-    free(size);
+    char *number = base_format("%d", n);
+    setenv(name, number, 1);
+    free(number);
+}
+
+static void set_environment(const command *c, const supervisor *s, const char *address)
+{
+    command_apply(c);
+    set_number(REPORT_WORLD_SIZE, s->ranks.n);
+    set_number(REPORT_ATTEMPT, s->attempt);
     setenv(REPORT_ADDRESS, address, 1);
-    setenv(REPORT_TOKEN, token, 1);
+    setenv(REPORT_TOKEN, s->token, 1);
 }
 
 static void clean_up(supervisor *s)
 {
     starter_free(&s->mpirun);
-    close(s->signals);
-    relay_close(&s->input);
+    relay_close(&s->job->input);
     peers_free(&s->peers);
     ranks_free(&s->ranks);
     logs_end(&s->logs);
     text_free(&s->out);
 }
 
-int supervise(const plan *p, const command *c, const options *o)
+/* Sets the address for the shims. */
+static void start_listening(supervisor *s, const plan *p, char *address, size_t size)
 {
-    int n = p->job.ranks;
-    supervisor s = {.ranks = ranks_new(n), .options = o};
+    s->peers = (peers){.listener = report_listen(p->job.address, address, size),
+                       .most = p->job.ranks + spare_peers,
+                       .owner = s,
+                       .message = take_message,
+                       .gone = shim_is_gone};
+    if (s->peers.listener < 0)
+        quit(EXIT_LAUNCHER, "%s", torc_last_error());
+}
+
+outcome supervise(const plan *p, const command *c, int attempt, session *job)
+{
+    const options *o = job->options;
+    supervisor s = {
+        .ranks = ranks_new(p->job.ranks), .job = job, .attempt = attempt, .remote = p->job.remote};
     char address[64];
-    s.remote = p->job.remote;
     s.beat_at = torc_seconds() + beat_seconds;
     s.vitals = (vitals){s.remote ? host_patience : 0, o->hang_timeout, o->grace, s.beat_at};
     if (!console_start(&s.console, &s.ranks, o->console_ranks, o->prefix) ||
-        !logs_start(&s.logs, o->log_dir, 0, n))
+        !logs_start(&s.logs, o->log_dir, attempt, p->job.ranks))
         quit(EXIT_USAGE, "%s", torc_last_error());
-    s.push_at = INFINITY;
+    s.push_at = s.end_at = INFINITY;
     s.start_by = torc_seconds() + o->start_timeout;
-    s.peers = (peers){.listener = report_listen(p->job.address, address, sizeof address),
-                      .most = n + spare_peers,
-                      .owner = &s,
-                      .message = take_message,
-                      .gone = shim_is_gone};
-    if (s.peers.listener < 0)
-        quit(EXIT_LAUNCHER, "%s", torc_last_error());
+    start_listening(&s, p, address, sizeof address);
     report_new_token(s.token);
-    set_environment(c, n, address, s.token);
-    spawn_block_signals();
-    s.signals = spawn_signal_fd(true);
-    int input = relay_open(&s.input);
+    set_environment(c, &s, address);
+    int input = relay_open(&job->input);
     s.mpirun = starter_start(p->backend, c, input);
     while (!s.mpirun.gone || peers_any(&s.peers))
         supervise_once(&s);
-    int code = conclude(&s);
+    outcome end = conclude(&s, p);
     clean_up(&s);
-    return code;
+    return end;
 }

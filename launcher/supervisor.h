@@ -4,10 +4,21 @@
 #ifndef LAUNCHER_SUPERVISOR_H
 #define LAUNCHER_SUPERVISOR_H
 
-#include "launcher/plan.h"
+#include "launcher/events.h"
+#include "launcher/outcome.h"
+#include "launcher/relay.h"
 
-/* Runs the command, which starts one shim per rank, until every rank is over, and tells on stderr
- * what went wrong. Returns torcrun's exit code. */
-int supervise(const plan *p, const command *c, const options *o);
+/* What all attempts of a job have in common. */
+typedef struct session {
+    const options *options;
+    int signals; /* descriptor (spawn_signal_fd) */
+    relay input;
+    events events;
+    bool wished; /* SIGUSR1 came: the ranks are to save and leave */
+} session;
+
+/* One attempt: runs the command, which starts one shim per rank, until every rank is over, and
+ * tells on stderr what went wrong. The outcome is the caller's to outcome_free(). */
+outcome supervise(const plan *p, const command *c, int attempt, session *job);
 
 #endif

@@ -1,18 +1,23 @@
 /*
  * torcrun -- starts a program on several ranks.
  *
- *     torcrun            supervisor.c: the exit code, the terminal, Ctrl-C
+ *     torcrun            attempts.c: again after a failure; the exit code
+ *                        supervisor.c: one attempt; the terminal, Ctrl-C
  *       mpirun or srun   a backend, backend_*.c: processes on hosts
  *         torcrun --shim shim.c, once per rank: the program's true end, its stderr
  *           program
  */
+#include "launcher/attempts.h"
+#include "launcher/bind.h"
 #include "launcher/cores.h"
+#include "launcher/doctor.h"
+#include "launcher/manual.h"
 #include "launcher/options.h"
 #include "launcher/plan.h"
 #include "launcher/program.h"
 #include "launcher/say.h"
 #include "launcher/shim.h"
-#include "launcher/supervisor.h"
+#include "launcher/slurm.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -39,11 +44,14 @@ static void must_find(const char *program)
     free(path);
 }
 
-static void show(const plan *p, const command *c)
+static void show(const plan *p)
 {
+    command c = {0};
     text out = {0};
     cores here = cores_here();
-    command_print(c, &out);
+    p->backend->build(&p->job, &c);
+    command_print(&c, &out);
+    command_free(&c);
     text_format(&out, "\n%-6s %-20s %s\n", "rank", "host", "cores");
     for (int r = 0; r < p->job.ranks; r++) {
         const char *name = plan_host(&p->job, r)->name;
@@ -53,17 +61,38 @@ static void show(const plan *p, const command *c)
     text_free(&out);
 }
 
+/* The shims read the variables of these options. */
+static void hand_on_binding(const options *o)
+{
+    bind_how how;
+    if (o->bind && !bind_how_read(o->bind, &how))
+        quit(EXIT_USAGE, "--bind is none, numa, cores or auto, not \"%s\"", o->bind);
+    if (o->bind)
+        setenv(BIND_VARIABLE, o->bind, 1);
+    unsetenv(BIND_REPORT_VARIABLE); /* it may say no */
+    if (o->report_binding)
+        setenv(BIND_REPORT_VARIABLE, "yes", 1);
+}
+
+static int examine(const options *o)
+{
+    hosts all = plan_hosts(o);
+    const char *agent = getenv("OMPI_MCA_plm_rsh_agent");
+    bool json = o->json_events && !strcmp(o->json_events, "-");
+    int code = doctor(&all, agent ? agent : "ssh", slurm_is_here(), json);
+    hosts_free(&all);
+    return code;
+}
+
 static int launch(const options *o)
 {
+    hand_on_binding(o);
     plan p = plan_make(o);
-    command c = {0};
     int code = 0;
-    p.backend->build(&p.job, &c);
     if (o->dry_run)
-        show(&p, &c);
+        show(&p);
     else
-        code = supervise(&p, &c, o);
-    command_free(&c);
+        code = attempts_run(&p, o);
     plan_free(&p);
     return code;
 }
@@ -75,13 +104,16 @@ int main(int argc, char **argv)
         shim_main(argv + 2);
     options o = options_read(argv);
     if (o.help) {
-        options_help();
+        if (!manual_print(o.help_form))
+            quit(EXIT_USAGE, "--help=%s: there is man and bash", o.help_form);
         return 0;
     }
     if (o.version) {
         printf("torcrun " TORC_VERSION "\n");
         return 0;
     }
+    if (o.doctor)
+        return examine(&o);
     if (!o.program[0])
         quit(EXIT_USAGE, "no program given: torcrun [options] program [arguments]");
     must_find(o.program[0]);

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define SKIPPED 77
+#define NOTE "note: " /* how a line begins that is shown in any case */
 #define PAST_DEADLINE (-1)
 #define OUTPUT_LIMIT (64 * 1024)
 
@@ -65,6 +66,16 @@ void test_skip(const char *format, ...)
     va_end(args);
     fflush(NULL);
     _exit(SKIPPED);
+}
+
+void test_note(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "\n" NOTE);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\n");
 }
 
 bool test_near(double a, double b, double tolerance)
@@ -235,6 +246,14 @@ static const char *verdict(const test_case *c, int code, const char *output)
     return text;
 }
 
+static void show_notes(const test_case *c, const char *output)
+{
+    for (const char *at = output; (at = strstr(at, "\n" NOTE)); at++) {
+        const char *text = at + strlen("\n" NOTE);
+        fprintf(stderr, "  %s: %.*s\n", c->name, (int)strcspn(text, "\n"), text);
+    }
+}
+
 static void run_current(void)
 {
     const test_case *c = cases;
@@ -257,6 +276,8 @@ static void run_current(void)
     unsetenv("TEST_TEMPORARY");
     const char *wrong = verdict(c, code, output);
     skipped += code == SKIPPED;
+    if (!wrong)
+        show_notes(c, output);
     if (wrong || code == SKIPPED)
         fprintf(stderr, "\n  %s: %s%s\n", c->name, wrong ? wrong : "", output);
     CU_assertImplementation(!wrong, __LINE__, wrong ? wrong : "", c->name, "", CU_FALSE);

@@ -35,6 +35,8 @@ void test_check(bool ok, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 /* Leaves the case, printing the reason: for material that is not on this machine. */
 _Noreturn void test_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A figure that is shown beside the case's name, also when it passes. */
+void test_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* |a - b| <= tolerance (1 + |b|), and neither is NaN unless both are. */
 bool test_near(double a, double b, double tolerance);
 /* A path of this process's own in a temporary directory that goes with the case. */

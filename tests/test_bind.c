@@ -21,13 +21,12 @@ static machine describe(const char *source, const cpu_set_t *allowed)
 /* ---- examples ---- */
 
 /* The cores of all ranks, in a line. */
-static void check_cores(const char *source, const char *visible, int ranks, bind_how how,
-                        const char *expected)
+static void check_cores(const char *source, int ranks, bind_how how, const char *expected)
 {
     char line[1024] = "", list[256];
     machine m = describe(source, NULL);
     for (int r = 0; r < ranks; r++) {
-        binding b = bind_plan(&m, visible, (bind_seat){r, ranks}, how);
+        binding b = bind_plan(&m, NULL, (bind_seat){r, ranks}, how);
         machine_list(&b.cpus, list, sizeof list);
         size_t n = strlen(line);
         snprintf(line + n, sizeof line - n, "%s%s", r ? " | " : "", list);
@@ -42,19 +41,19 @@ static void check_cores(const char *source, const char *visible, int ranks, bind
 
 TEST(cores_are_shared_out)
 {
-    check_cores(TWO_NODES, NULL, 1, BIND_CORES, "0-7");
-    check_cores(TWO_NODES, NULL, 2, BIND_CORES, "0-3 | 4-7");
-    check_cores(TWO_NODES, NULL, 3, BIND_CORES, "0-1 | 2-3 | 4-7");
-    check_cores(TWO_NODES, NULL, 5, BIND_CORES, "0 | 1 | 2-3 | 4-5 | 6-7");
-    check_cores(THREADS, NULL, 4, BIND_CORES, "0-7 | 8-15 | 16-23 | 24-31");
-    check_cores(FOUR_NODES, NULL, 2, BIND_CORES, "0-7 | 8-15");
-    check_cores(FOUR_NODES, NULL, 3, BIND_CORES, "0-3 | 4-7 | 8-15");
-    check_cores("Core:2 PU:1", NULL, 3, BIND_CORES, "0 | 0 | 1");
-    check_cores(TWO_NODES, NULL, 3, BIND_NUMA, "0-3 | 0-3 | 4-7");
-    check_cores(TWO_NODES, NULL, 1, BIND_NUMA, "0-7");
-    check_cores("Core:2 PU:1", NULL, 3, BIND_AUTO, "0-1 | 0-1 | 0-1");
-    check_cores("Core:2 PU:1", NULL, 2, BIND_AUTO, "0 | 1");
-    check_cores("Core:2 PU:1", NULL, 2, BIND_NONE, "0-1 | 0-1");
+    check_cores(TWO_NODES, 1, BIND_CORES, "0-7");
+    check_cores(TWO_NODES, 2, BIND_CORES, "0-3 | 4-7");
+    check_cores(TWO_NODES, 3, BIND_CORES, "0-1 | 2-3 | 4-7");
+    check_cores(TWO_NODES, 5, BIND_CORES, "0 | 1 | 2-3 | 4-5 | 6-7");
+    check_cores(THREADS, 4, BIND_CORES, "0-7 | 8-15 | 16-23 | 24-31");
+    check_cores(FOUR_NODES, 2, BIND_CORES, "0-7 | 8-15");
+    check_cores(FOUR_NODES, 3, BIND_CORES, "0-3 | 4-7 | 8-15");
+    check_cores("Core:2 PU:1", 3, BIND_CORES, "0 | 0 | 1");
+    check_cores(TWO_NODES, 3, BIND_NUMA, "0-3 | 0-3 | 4-7");
+    check_cores(TWO_NODES, 1, BIND_NUMA, "0-7");
+    check_cores("Core:2 PU:1", 3, BIND_AUTO, "0-1 | 0-1 | 0-1");
+    check_cores("Core:2 PU:1", 2, BIND_AUTO, "0 | 1");
+    check_cores("Core:2 PU:1", 2, BIND_NONE, "0-1 | 0-1");
 }
 
 TEST(a_poor_node_is_left_alone)

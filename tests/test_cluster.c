@@ -179,3 +179,55 @@ TEST(a_host_without_its_cable)
     CHECK_INT(count_naps(), 0); /* the cut-off ranks have died by themselves */
     cluster_down();
 }
+
+/* ---- going on without them ---- */
+
+#define STEPS \
+    "sh -c 'echo up; if [ $TORC_ATTEMPT = 0 ]; then sleep $NAP; fi; " RANK_HERE \
+    "echo $R of $TORC_WORLD_SIZE on $(hostname)' marks=$NAP "
+
+/* `start` ends where --hosts or its like would stand; `loss` is what happens to n1. */
+static void check_goes_on(const char *start, const char *loss, double limit)
+{
+    CHECK_INT(on_cluster("rm -f up; %s --max-restarts 2 --nnodes 1:2 " STEPS
+                         "> up 2> said & " UNTIL_FOUR_UP
+                         "date +%%s.%%N > lost_at; %s; wait $!; c=$?; "
+                         "date +%%s.%%N >> lost_at; grep -v up up | sort; cat said; exit $c",
+                         start, loss),
+              0);
+    CHECK_SAYS("0 of 2 on n0\n1 of 2 on n0\n");
+    CHECK_SAYS("torcrun: host n1 does not answer and is left out from now on\n");
+    CHECK_SAYS("torcrun: restarting 2 ranks on 1 host, restart 1 of 2");
+    double from = 0, to = 0;
+    FILE *f = fopen(test_path("lost_at"), "r");
+    CHECK(f && fscanf(f, "%lf %lf", &from, &to) == 2);
+    test_check(to - from < limit, __FILE__, __LINE__, "%s took %.1f s", start, to - from);
+}
+
+TEST(on_without_a_host_over_mpirun)
+{
+    cluster_up();
+    CHECK_INT(on_cluster("rm -f up; $RSH torcrun --hosts n0:2,n1:2 --max-restarts 2 --nnodes 2:2 "
+                         "sh -c 'echo up; [ $(hostname) = n1 ] || sleep $NAP; sleep 1; kill -9 "
+                         "$PPID; sleep 9' > up & " UNTIL_FOUR_UP "node off n1; wait $!"),
+              69);
+    CHECK_SAYS("torcrun: not restarted: 1 host is left, and the job needs 2 (--nnodes)");
+    cluster_down();
+    cluster_up();
+    check_goes_on("$RSH torcrun --hosts n0:2,n1:2", "node off n1", 10);
+    cluster_down();
+}
+
+TEST(on_without_a_host_over_srun)
+{
+    cluster_up();
+    check_goes_on("sx salloc -Q --no-kill -N2 -n4 torcrun", "node off n1", 10);
+    cluster_down();
+}
+
+TEST(on_without_a_cable)
+{
+    cluster_up();
+    check_goes_on("$RSH torcrun --hosts n0:2,n1:2", "node unplug n1", 30);
+    cluster_down();
+}

@@ -26,3 +26,12 @@ TEST(networks)
     CHECK(!net_network("192.0.2.1", network)); /* set aside for documents: nobody's */
     CHECK(!net_network("here", network));
 }
+
+TEST(who_is_there)
+{
+    const char *names[] = {"localhost", "no-such-host.invalid", "127.0.0.1"};
+    bool there[3] = {false, true, false};
+    net_answers(names, 3, 5, there);
+    CHECK(there[0] && !there[1] && there[2]);
+    net_answers(names, 0, 5, there);
+}

@@ -137,3 +137,21 @@ TEST(words_and_variables_are_handed_on)
     CHECK_INT(run("CUDA_VISIBLE_DEVICES=0,1,2 torcrun --nproc-per-node gpu --dry-run true"), 0);
     CHECK_SAYS("mpirun -n 3 ");
 }
+
+TEST(the_manual_page_and_the_completion)
+{
+    CHECK_INT(run("torcrun --help=man"), 0);
+    CHECK_SAYS("\n.TP\n\\fB\\-n\\fR, \\fB\\-\\-ranks\\fR \\fIN\\fR\n");
+    CHECK_SAYS("\n.B 75\n");
+    if (run("command -v man > /dev/null") == 0) {
+        CHECK_INT(run("torcrun --help=man | man -l --warnings - 2>&1 > page | grep -i warning"), 1);
+        CHECK_INT(run("cat page"), 0);
+        CHECK_SAYS("--max-restarts N");
+    }
+    CHECK_INT(run("torcrun --help=bash > c; bash -c '. ./c; COMP_WORDS=(torcrun --backend m); "
+                  "COMP_CWORD=2; _torcrun; echo ${COMPREPLY[*]}; COMP_WORDS=(torcrun --max); "
+                  "COMP_CWORD=1; _torcrun; echo ${COMPREPLY[*]}'"),
+              0);
+    CHECK_TEXT(output, "mpirun\n--max-restarts\n");
+    CHECK_INT(run("torcrun --help=html"), 64);
+}

@@ -30,7 +30,7 @@ TEST(the_launcher_keeps_its_token_to_itself)
 {
     CHECK_INT(run("torcrun -n 1 env"), 0);
     CHECK_SAYS("TORC_WORLD_SIZE=1\n");
-    CHECK_SAYS_NOT("TORC_LAUNCH");
+    CHECK_SAYS_NOT("TORC_LAUNCH_");
 }
 
 TEST(background_processes_go_with_the_program)
@@ -64,4 +64,18 @@ TEST(a_shim_is_not_for_users)
 {
     CHECK_INT(run("torcrun --shim mpirun true"), 64);
     CHECK_INT(run("torcrun --shim"), 64);
+}
+
+TEST(every_rank_has_cores_of_its_own)
+{
+    CHECK_INT(run("torcrun --bind none -n 2 grep Cpus_allowed_list /proc/self/status | sort -u | "
+                  "wc -l; torcrun -n 2 grep Cpus_allowed_list /proc/self/status | sort -u | wc -l"),
+              0);
+    if (sysconf(_SC_NPROCESSORS_ONLN) >= 2)
+        CHECK_TEXT(output, "1\n2\n");
+    CHECK_INT(run("torcrun --report-binding -n 1 true"), 0);
+    CHECK_SAYS(":0] torcrun: cores 0");
+    CHECK_INT(run("torcrun --bind elsewhere -n 1 true"), 64);
+    CHECK_INT(run("torcrun --doctor | grep -c 'shared memory'"), 0);
+    CHECK_TEXT(output, "1\n");
 }

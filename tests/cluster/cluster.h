@@ -20,7 +20,8 @@ static inline const char *cluster_scripts(void)
     return given ? given : "../shared/cluster";
 }
 
-static inline void cluster_up(void)
+/* So many hosts, with so many cores and pretended GPUs each. */
+static inline void cluster_up_of(int hosts, int cores, int gpus)
 {
     char scripts[1024];
     if (geteuid() != 0)
@@ -31,11 +32,16 @@ static inline void cluster_up(void)
     if (access(scripts, X_OK) != 0)
         test_skip("no %s (CLUSTER_DIR= leads to it)", scripts);
     snprintf(cluster_folder, sizeof cluster_folder, "/tmp/torc-cluster-%d", (int)getpid());
-    int code =
-        test_command(40, output, sizeof output, "SLURM_SANDBOX=%s NODES=2 CPUS=2 %s > %s.log 2>&1",
-                     cluster_folder, scripts, test_path("up"));
+    int code = test_command(40, output, sizeof output,
+                            "SLURM_SANDBOX=%s NODES=%d CPUS=%d GPUS=%d %s > %s.log 2>&1",
+                            cluster_folder, hosts, cores, gpus, scripts, test_path("up"));
     if (code != 0)
         test_skip("the cluster does not come up: %s ended with %d", scripts, code);
+}
+
+static inline void cluster_up(void)
+{
+    cluster_up_of(2, 2, 0);
 }
 
 static inline void cluster_down(void)
