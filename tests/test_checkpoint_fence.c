@@ -38,16 +38,21 @@ static bool exists(const char *name)
     return there;
 }
 
-/* Another process: loads as `attempt` of `run`, and saves what comes after. Returns the step that
+typedef struct variable {
+    const char *name, *value; /* NULL: stays as it is */
+} variable;
+
+/* Another process, with these variables: loads, and saves what comes after. Returns the step that
  * it found, -2 where it could not load, -3 where it could not save. */
-static int other(const char *run, const char *attempt, bool saves)
+static int other_with(variable a, variable b, bool saves)
 {
     int status;
     pid_t child = fork();
     if (child == 0) {
-        setenv("TORC_ATTEMPT", attempt, 1);
-        if (run)
-            setenv("TORC_LAUNCHED_AT", run, 1);
+        if (a.value)
+            setenv(a.name, a.value, 1);
+        if (b.value)
+            setenv(b.name, b.value, 1);
         small s = small_new();
         int64_t step;
         if (load(&s, &step) != TORC_OK)
@@ -59,6 +64,18 @@ static int other(const char *run, const char *attempt, bool saves)
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
     int code = WEXITSTATUS(status);
     return code == 255 ? -1 : code >= 97 ? code - 100 : code;
+}
+
+static int other(const char *run, const char *attempt, bool saves)
+{
+    variable number = {"TORC_ATTEMPT", attempt}, launched = {"TORC_LAUNCHED_AT", run};
+    return other_with(number, launched, saves);
+}
+
+static int slurm_job(const char *job, const char *restarts, bool saves)
+{
+    return other_with((variable){"SLURM_JOB_ID", job}, (variable){"SLURM_RESTART_COUNT", restarts},
+                      saves);
 }
 
 TEST(an_older_attempt_writes_no_more)
@@ -117,6 +134,20 @@ TEST(an_earlier_run_writes_no_more)
     CHECK_INT(save(&s, 1), TORC_OK);
     CHECK_INT(other("2000.5", "0", false), 1);
     CHECK_INT(save(&s, 2), TORC_ERR_PEER);
+}
+
+/* No launcher of ours there: srun alone, in a job that Slurm puts back into its queue. */
+TEST(slurm_counts_where_nobody_else_does)
+{
+    small s = small_new();
+    setenv("SLURM_JOB_ID", "7", 1);
+    CHECK_INT(save(&s, 1), TORC_OK);
+    CHECK_INT(slurm_job("7", "1", true), 1);
+    CHECK(exists("step-000000002.attempt-1"));
+    CHECK_INT(save(&s, 3), TORC_ERR_PEER);
+    CHECK_INT(slurm_job("8", NULL, true), 2);
+    CHECK_INT(slurm_job("8", "2", true), 3);
+    CHECK_INT(slurm_job("8", "1", false), -2);
 }
 
 /* Who only looks takes nothing from anybody. */

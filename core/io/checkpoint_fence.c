@@ -5,6 +5,9 @@
  *     attempt 1          TORC_ATTEMPT: which start of its run that is
  *     run 1763722801.5   TORC_LAUNCHED_AT: the launcher's start, the same in all attempts; "none"
  *
+ * Under a bare srun it is Slurm that starts again: its job is the run, and attempts are its
+ * restarts.
+ *
  * A host whose cable was pulled goes on computing for a while beside the attempt that took its
  * place, and the disk may still be in its reach. It has a lower number then: it finds the higher
  * one in the fence before it publishes, and even what it publishes in that very moment sorts behind
@@ -31,9 +34,14 @@ static int64_t own_number;
 
 static fence my_fence(void)
 {
-    fence f = {.attempt = (int64_t)base_setting_number("TORC_ATTEMPT", 0, 0, MAX_ATTEMPT)};
-    const char *run = getenv("TORC_LAUNCHED_AT");
-    snprintf(f.run, sizeof f.run, "%s", run && *run ? run : "none");
+    const char *run = getenv("TORC_LAUNCHED_AT"), *job = getenv("SLURM_JOB_ID");
+    bool slurm = job && *job && !getenv("TORC_ATTEMPT");
+    const char *attempt = slurm ? "SLURM_RESTART_COUNT" : "TORC_ATTEMPT";
+    fence f = {.attempt = (int64_t)base_setting_number(attempt, 0, 0, MAX_ATTEMPT)};
+    if (slurm)
+        snprintf(f.run, sizeof f.run, "slurm-%s", job);
+    else
+        snprintf(f.run, sizeof f.run, "%s", run && *run ? run : "none");
     return f;
 }
 
