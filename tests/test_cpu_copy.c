@@ -67,8 +67,9 @@ TEST(copy_converts)
 
 TEST(copy_every_layout)
 {
-    static const int64_t shapes[][3] = {{1, 1, 1},   {3, 5, 7},    {40, 3, 70}, {65, 33, 2},
-                                        {2, 64, 96}, {1, 1, 5000}, {0, 3, 4},   {4, 0, 2}};
+    static const int64_t shapes[][3] = {{1, 1, 1},    {3, 5, 7},   {40, 3, 70},
+                                        {65, 33, 2},  {2, 64, 96}, {3, 49, 83},
+                                        {1, 1, 5000}, {0, 3, 4},   {4, 0, 2}};
     EACH_LEVEL(k)
     for (int s = 0; s < ARRAY_LENGTH(shapes); s++)
         for (int n = 0; n < TORC_DTYPES * LAYOUTS * 4; n++) {

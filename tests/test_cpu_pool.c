@@ -15,6 +15,9 @@ static const sizes cases[] = {
     {1, 100, 6, 6, {3, 1, 1, 1, 1}},   {3, 1, 9, 9, {2, 3, 1, 1, 1}},
     {1, 17, 16, 15, {15, 4, 7, 1, 1}}, {0, 3, 4, 4, {2, 2, 0, 1, 1}},
     {2, 0, 4, 4, {2, 2, 0, 1, 1}},     {1, 3, 3, 3, {3, 1, 0, 1, 1}},
+    {2, 1, 7, 5, {2, 2, 0, 1, 1}},     {2, 7, 5, 7, {2, 2, 0, 1, 1}},
+    {1, 16, 6, 7, {2, 2, 0, 1, 1}},    {2, 33, 7, 6, {2, 2, 0, 1, 1}},
+    {1, 64, 9, 8, {2, 2, 0, 1, 1}},    {1, 33, 8, 10, {3, 3, 0, 1, 1}},
 };
 
 static int64_t places(int64_t size, window how)
@@ -163,6 +166,21 @@ TEST(nan_wins_and_padding_never_does)
         for (int64_t i = 0; i < tensor_numel(p.x); i++)
             set_value(p.x, i, i % 16 == 5 ? NAN : i % 16 == 6 ? INFINITY : -INFINITY);
         check_max(k, &p, false, dtype == TORC_F32 ? 1e-6 : 0x1p-8);
+    }
+}
+
+/* A NaN of either sign is one, 0 and -0 are equal; what is chosen keeps its bits. */
+TEST(bf16_is_compared_as_numbers)
+{
+    static const uint16_t values[] = {0x8000, 0,      0x7f80, 0xff80, 0x7fc0, 0xffc1,
+                                      0x7f81, 0x3f80, 0xbf80, 1,      0x8001};
+    EACH_LEVEL(k)
+    {
+        problem p = problem_of(TORC_BF16, (sizes){2, 65, 24, 24, {2, 2, 0, 1, 1}}, true, true);
+        uint16_t *x = tensor_data(p.x);
+        for (int64_t i = 0; i < tensor_numel(p.x); i++)
+            x[i] = values[(i * 7 + i / 65 * 3 + i / 1560 * 5) % ARRAY_LENGTH(values)];
+        check_max(k, &p, false, 0x1p-8);
     }
 }
 

@@ -5,11 +5,12 @@
  * side in the source is far apart in the result (a transposition), it goes by tiles, so that each
  * cache line is read once and written once:
  *
- *     source   a a a a . .        tile        result   a b c . .
- *              b b b b . .   ->  in L1   ->            a b c . .
- *              c c c c . .                             a b c . .
+ *     source   a a a a . .          tile          result   a b c . .
+ *              b b b b . .   -> in registers ->            a b c . .
+ *              c c c c . .                                 a b c . .
  */
 #include "core/cpu/simd/block.h"
+#include "core/cpu/simd/vector.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -111,67 +112,123 @@ static void copy_rows(part blocks, const walk *w)
 
 /* ---- copy: by tiles ---- */
 
-/* 32 x 32 items of 4 bytes are 4 KiB. The tile is apart from the result, whose rows may lie a power
- * of two apart and would then push each other out of L1 while being filled. */
-#define TILE 32
+/* A tile is as many lines of the source as registers allow, each of a vector; of the result it is
+ * LANES(item) rows. Lines of v4 are whole cache lines. */
+#ifdef __AVX512F__
+#define TILE_LINES(item) min_i64(LANES(item), 16)
+#else
+#define TILE_LINES(item) min_i64(LANES(item), 8)
+#endif
 
-/* 4 x 4 items change sides in registers, by interleaving twice:
+/* Rows of one strip: a whole number of vectors of any item but a byte. */
+#define STRIP 32
+
+/* Lines change sides in registers: log2(LINES) times, vectors i and i + LINES / 2 are interleaved,
+ * which moves one bit of the line's number into the place in the vector. In the end a vector holds
+ * a row of the result, or where LINES < LANES several, one behind the other. With 4 by 4:
  *
- *     a0 a1 a2 a3      a0 b0 a1 b1   c0 d0 c1 d1      a0 b0 c0 d0
- *     b0 b1 b2 b3  ->  a2 b2 a3 b3   c2 d2 c3 d3  ->  a1 b1 c1 d1   and so on
+ *     a0 a1 a2 a3      a0 c0 a1 c1      a0 b0 c0 d0
+ *     b0 b1 b2 b3  ->  a2 c2 a3 c3  ->  a1 b1 c1 d1   and so on
+ *     c0 c1 c2 c3      b0 d0 b1 d1
  */
-#define QUAD(item) \
-    do { \
-        typedef item four __attribute__((vector_size(4 * sizeof(item)))); \
-        four a, b, c, d; \
-        memcpy(&a, from + (column + 0) * from_stride + row, sizeof a); \
-        memcpy(&b, from + (column + 1) * from_stride + row, sizeof b); \
-        memcpy(&c, from + (column + 2) * from_stride + row, sizeof c); \
-        memcpy(&d, from + (column + 3) * from_stride + row, sizeof d); \
-        four ab = __builtin_shuffle(a, b, (four){0, 4, 1, 5}); \
-        four cd = __builtin_shuffle(c, d, (four){0, 4, 1, 5}); \
-        four ef = __builtin_shuffle(a, b, (four){2, 6, 3, 7}); \
-        four gh = __builtin_shuffle(c, d, (four){2, 6, 3, 7}); \
-        a = __builtin_shuffle(ab, cd, (four){0, 1, 4, 5}); \
-        b = __builtin_shuffle(ab, cd, (four){2, 3, 6, 7}); \
-        c = __builtin_shuffle(ef, gh, (four){0, 1, 4, 5}); \
-        d = __builtin_shuffle(ef, gh, (four){2, 3, 6, 7}); \
-        memcpy(&tile[row + 0][column], &a, sizeof a); \
-        memcpy(&tile[row + 1][column], &b, sizeof b); \
-        memcpy(&tile[row + 2][column], &c, sizeof c); \
-        memcpy(&tile[row + 3][column], &d, sizeof d); \
-    } while (0)
-
-/* A matrix of rows x columns: x is contiguous along the rows' dimension, out along the columns'. Of
- * a whole tile the compiler knows the size. */
-#define MOVE_TILE(item) \
-    do { \
-        item tile[TILE][TILE], *to = to_; \
-        const item *from = from_; \
-        if (rows == TILE && columns == TILE) { \
-            for (int64_t column = 0; column < TILE; column += 4) \
-                for (int64_t row = 0; row < TILE; row += 4) \
-                    QUAD(item); \
-            for (int64_t row = 0; row < TILE; row++) \
-                memcpy(to + row * to_stride, tile[row], sizeof tile[row]); \
-        } else { \
-            for (int64_t column = 0; column < columns; column++) \
-                for (int64_t row = 0; row < rows; row++) \
-                    to[row * to_stride + column] = from[column * from_stride + row]; \
+#define TURN(item) \
+    static ALWAYS_INLINE void turn_##item(row_##item *now) \
+    { \
+        enum { LANES_ = VECTOR_BYTES / sizeof(item) }; \
+        const int lines = (int)TILE_LINES(item); \
+        row_##item next[16], low, high; \
+        for (int i = 0; i < LANES_; i++) { \
+            low[i] = (item)(i / 2 + i % 2 * LANES_); \
+            high[i] = (item)(low[i] + LANES_ / 2); \
         } \
-    } while (0)
+        _Pragma("GCC unroll 4") for (int step = 1; step < lines; step *= 2) \
+        { \
+            _Pragma("GCC unroll 8") for (int i = 0; i < lines / 2; i++) \
+            { \
+                next[2 * i] = __builtin_shuffle(now[i], now[i + lines / 2], low); \
+                next[2 * i + 1] = __builtin_shuffle(now[i], now[i + lines / 2], high); \
+            } \
+            _Pragma("GCC unroll 16") for (int i = 0; i < lines; i++) now[i] = next[i]; \
+        } \
+    }
 
-static void move_tile(size_t item, void *to_, int64_t to_stride, const void *from_,
-                      int64_t from_stride, int64_t rows, int64_t columns)
+/* A whole tile, or with only the first `rows` of its rows: then each line is read as far as these
+ * go. */
+#define MOVE_TILE(item) \
+    static ALWAYS_INLINE void move_tile_##item(item *to, int64_t to_stride, const item *from, \
+                                               int64_t from_stride, int64_t rows) \
+    { \
+        const int lines = (int)TILE_LINES(item), in_vector = (int)LANES(item) / lines; \
+        row_##item now[16]; \
+        _Pragma("GCC unroll 16") for (int i = 0; i < lines; i++) now[i] = \
+            some_##item(from + i * from_stride, rows); \
+        turn_##item(now); \
+        _Pragma("GCC unroll 16") for (int i = 0; i < lines; i++) \
+            _Pragma("GCC unroll 8") for (int part = 0; part < in_vector; \
+                                         part++) if (i * in_vector + part < rows) \
+                memcpy(to + (i * in_vector + part) * to_stride, \
+                       (const item *)&now[i] + part * lines, (size_t)lines * sizeof(item)); \
+    }
+
+/* A matrix of rows x columns: x is contiguous along the rows' dimension, out along the columns'.
+ * Columns that do not fill a tile go one by one. */
+#define MOVE_MATRIX(item) \
+    static void move_matrix_##item(item *to, int64_t to_stride, const item *from, \
+                                   int64_t from_stride, int64_t rows, int64_t columns) \
+    { \
+        int64_t whole = columns - columns % TILE_LINES(item); \
+        for (int64_t row = 0; row < rows; row += LANES(item)) \
+            for (int64_t column = 0; column < whole; column += TILE_LINES(item)) { \
+                item *tile = to + row * to_stride + column; \
+                const item *x = from + column * from_stride + row; \
+                if (rows - row >= LANES(item)) \
+                    move_tile_##item(tile, to_stride, x, from_stride, LANES(item)); \
+                else \
+                    move_tile_##item(tile, to_stride, x, from_stride, rows - row); \
+            } \
+        for (int64_t column = whole; column < columns; column++) \
+            for (int64_t row = 0; row < rows; row++) \
+                to[row * to_stride + column] = from[column * from_stride + row]; \
+    }
+
+/* The first n of a line's items, as many as a vector holds. */
+#ifdef __AVX512F__
+#define SOME(item, suffix) (row_##item) _mm512_maskz_loadu_##suffix((UINT64_C(1) << n) - 1, from)
+#else
+#define SOME(item, suffix) (memcpy(&line, from, (size_t)n * sizeof(item)), line)
+#endif
+
+#define TILES(item, suffix) \
+    typedef item row_##item __attribute__((vector_size(VECTOR_BYTES))); \
+    typedef row_##item loose_##item __attribute__((aligned(1), may_alias)); \
+    static ALWAYS_INLINE row_##item some_##item(const item *from, int64_t n) \
+    { \
+        row_##item line = {0}; \
+        if (n >= LANES(item)) \
+            line = *(const loose_##item *)from; \
+        else \
+            line = SOME(item, suffix); \
+        return line; \
+    } \
+    TURN(item) \
+    MOVE_TILE(item) \
+    MOVE_MATRIX(item)
+TILES(uint8_t, epi8)
+TILES(uint16_t, epi16)
+TILES(uint32_t, epi32)
+TILES(uint64_t, epi64)
+
+static void move_matrix(size_t item, void *to, int64_t to_stride, const void *from,
+                        int64_t from_stride, int64_t rows, int64_t columns)
 {
     if (item == 8)
-        MOVE_TILE(uint64_t);
+        move_matrix_uint64_t(to, to_stride, from, from_stride, rows, columns);
     else if (item == 4)
-        MOVE_TILE(uint32_t);
+        move_matrix_uint32_t(to, to_stride, from, from_stride, rows, columns);
     else if (item == 2)
-        MOVE_TILE(uint16_t);
+        move_matrix_uint16_t(to, to_stride, from, from_stride, rows, columns);
     else
-        MOVE_TILE(uint8_t);
+        move_matrix_uint8_t(to, to_stride, from, from_stride, rows, columns);
 }
 
 /* The dimension along which x is contiguous, if it is worth tiles and not the last; else -1. */
@@ -187,19 +244,17 @@ static int transposed_dim(const walk *w)
     return -1;
 }
 
-/* A strip is TILE rows of one of the matrices that the other dimensions count. */
+/* A strip is STRIP rows of one of the matrices that the other dimensions count. */
 static void copy_strips(part mine, const walk *w, const walk *matrices, int d)
 {
     const operand *out = &w->operand[0], *x = &w->operand[1];
     int64_t item = (int64_t)out->item, across = x->stride[w->ndim - 1];
-    int64_t strips = part_count(w->shape[d], TILE); /* of one matrix */
+    int64_t strips = part_count(w->shape[d], STRIP); /* of one matrix */
     for (int64_t i = mine.first; i < mine.first + mine.n; i++) {
-        part rows = part_of(w->shape[d], TILE, i % strips);
+        part rows = part_of(w->shape[d], STRIP, i % strips);
         char *to = walk_at(matrices, 0, i / strips) + rows.first * out->stride[d] * item;
         char *from = walk_at(matrices, 1, i / strips) + rows.first * item;
-        for (int64_t c = 0; c < w->run; c += TILE)
-            move_tile(out->item, to + c * item, out->stride[d], from + c * across * item, across,
-                      rows.n, min_i64(TILE, w->run - c));
+        move_matrix(out->item, to, out->stride[d], from, across, rows.n, w->run);
     }
 }
 
@@ -253,7 +308,7 @@ void SIMD(cpu_copy)(tensor *out, const tensor *x)
     for (int i = 0; i < w.ndim; i++)
         others[i] = i != d && i != w.ndim - 1;
     walk matrices = walk_select(&w, others);
-    int64_t strips = matrices.numel * part_count(w.shape[d], TILE);
+    int64_t strips = matrices.numel * part_count(w.shape[d], STRIP);
     PARALLEL(bytes, strips, 1, copy_strips, &w, &matrices, d);
 }
 

@@ -8,9 +8,13 @@
  * that is along memory, in vectors. Channels first (NCHW) works too, one number at a time. Threads
  * share rows of what they write. In the gradient too a place is written once: where windows overlap
  * it gathers, in their order, what those that cover it have to give.
+ *
+ * The largest is a choice: it is made among numbers as they are in memory (pick.h). Sums are of T,
+ * and W(name) is name of that type: f32 for bf16.
  */
 #ifndef T
 #include "core/cpu/simd/number.h"
+#include "core/cpu/simd/pick.h"
 #include "core/cpu/simd/vector.h"
 
 /* Handed on by value: a store of bytes might change what a pointer shows. */
@@ -42,17 +46,27 @@ static part covering(int64_t i, int64_t count, window how)
     return (part){first, max_i64(0, min_i64(count, end / how.stride + 1) - first)};
 }
 
+/* Windows that fill the image from its corner without a gap, all channels in vectors. */
+static bool side_by_side(picture image, picture g, picture places, window how)
+{
+    return how.stride == how.kernel && how.padding == 0 && image.channel == 1 && g.channel == 1 &&
+           places.channel == 1;
+}
+
 #define T float
 #define E float
 #define F(name) name##_f32
+#define W(name) name##_f32
 #include "core/cpu/simd/pool.c"
 #define T double
 #define E double
 #define F(name) name##_f64
+#define W(name) name##_f64
 #include "core/cpu/simd/pool.c"
 #define T float
 #define E uint16_t
 #define F(name) name##_bf16
+#define W(name) name##_f32
 #include "core/cpu/simd/pool.c"
 
 /* name_f32, name_f64 or name_bf16 of these arguments. */
@@ -72,6 +86,11 @@ void SIMD(cpu_max_pool2d_grad)(sink dx, const tensor *g, const tensor *at, windo
     if (!dx.t)
         return;
     picture to = picture_of(dx.t), from = picture_of(g), places = picture_of(at);
+    if (!dx.add && side_by_side(to, from, places, how)) {
+        OF_DTYPE(g->dtype, hand_back, tensor_data(dx.t), tensor_data(g), tensor_data(at), to, from,
+                 places, how);
+        return;
+    }
     OF_DTYPE(g->dtype, pool_grad, tensor_data(dx.t), dx.add, tensor_data(g), tensor_data(at), to,
              from, places, how);
 }
@@ -93,33 +112,6 @@ void SIMD(cpu_avg_pool2d_grad)(sink dx, const tensor *g, window how)
 
 #else
 
-/* Cells between a byte and a lane each. Twice as wide at a time: more than that at once the
- * compiler does one by one. */
-typedef uint16_t F(cells16) __attribute__((vector_size(2 * VECTOR_BYTES / sizeof(T))));
-typedef uint32_t F(cells32) __attribute__((vector_size(4 * VECTOR_BYTES / sizeof(T))));
-
-static ALWAYS_INLINE F(lanes) F(load_cells)(const uint8_t *at, int64_t n)
-{
-    F(bytes) bytes = {0};
-    if (n < LANES(T))
-        memcpy(&bytes, at, (size_t)n);
-    else
-        memcpy(&bytes, at, sizeof bytes);
-    F(cells32)
-    cells = __builtin_convertvector(__builtin_convertvector(bytes, F(cells16)), F(cells32));
-    return __builtin_convertvector(cells, F(lanes));
-}
-
-static ALWAYS_INLINE void F(store_cells)(uint8_t *at, F(lanes) lanes, int64_t n)
-{
-    F(cells32) cells = __builtin_convertvector(lanes, F(cells32));
-    F(bytes) bytes = __builtin_convertvector(__builtin_convertvector(cells, F(cells16)), F(bytes));
-    if (n < LANES(T))
-        memcpy(at, &bytes, (size_t)n);
-    else
-        memcpy(at, &bytes, sizeof bytes);
-}
-
 /* The largest of one window for one channel, or for the LANES channels of a vector. The first cell
  * inside stands even where all are -inf; a NaN wins, and is never beaten again. x is at the
  * window's cell (0, 0), which may lie outside. */
@@ -138,48 +130,53 @@ static inline T F(max_one)(const E *x, picture from, part rows, part columns, in
     return best;
 }
 
-static ALWAYS_INLINE F(vec) F(max_many)(const E *x, int64_t n, picture from, part rows,
-                                        part columns, int kernel, F(lanes) * cell)
+static ALWAYS_INLINE void F(max_many)(E *out, uint8_t *at, const E *x, int64_t n, picture from,
+                                      part rows, part columns, int kernel)
 {
-    F(vec) best = F(read_some)(x + rows.first * from.row + columns.first * from.column, n, 0);
-    *cell = (F(lanes)){0} + (F(lane))(rows.first * kernel + columns.first);
-    for (int64_t i = rows.first; i < rows.first + rows.n; i++)
-        for (int64_t j = columns.first; j < columns.first + columns.n; j++) {
-            F(vec) value = F(read_some)(x + i * from.row + j * from.column, n, 0);
-            F(lanes) stays = (value <= best) | (best != best);
-            best = F(choose)(stays, best, value);
-            *cell = (*cell & stays) | (((F(lanes)){0} + (F(lane))(i * kernel + j)) & ~stays);
+    const E *first = x + rows.first * from.row + columns.first * from.column;
+    F(items) best = F(get)(first, n), key = F(key)(best);
+    F(spots) cell = F(spot)((int)(rows.first * kernel + columns.first));
+    for (int64_t i = 0; i < rows.n; i++)
+        for (int64_t j = i == 0; j < columns.n; j++) {
+            F(items) value = F(get)(first + i * from.row + j * from.column, n);
+            F(items) its_key = F(key)(value);
+            F(fits) wins = F(beats)(its_key, key);
+            int here = (int)((rows.first + i) * kernel + columns.first + j);
+            best = F(pick)(wins, value, best);
+            key = F(pick)(wins, its_key, key);
+            cell = F(pick_spots)(wins, F(spot)(here), cell);
         }
-    return best;
+    F(put)(out, best, n);
+    F(put_marks)(at, cell, n);
 }
 
-/* A vector of channels. The usual window, a whole one of 2 x 2, has code without loops. */
-static ALWAYS_INLINE void F(max_pool_vector)(E *out, uint8_t *at, const E *x, int64_t n,
-                                             picture from, part rows, part columns, int kernel)
+/* All channels of one output place, which lie side by side. */
+static ALWAYS_INLINE void F(max_vectors)(E *out, uint8_t *at, const E *x, int64_t channels,
+                                         picture from, part rows, part columns, int kernel)
 {
-    const part both = {0, 2};
-    bool usual = kernel == 2 && rows.n == 2 && columns.n == 2 && n >= LANES(T);
-    F(lanes) cell;
-    F(vec)
-    best = usual ? F(max_many)(x, LANES(T), from, both, both, 2, &cell)
-                 : F(max_many)(x, n, from, rows, columns, kernel, &cell);
-    F(write_some)(out, best, n);
-    F(store_cells)(at, cell, n);
+    int64_t c = 0;
+    for (; c + LANES(E) <= channels; c += LANES(E))
+        F(max_many)(out + c, at + c, x + c, LANES(E), from, rows, columns, kernel);
+    if (c < channels)
+        F(max_many)(out + c, at + c, x + c, channels - c, from, rows, columns, kernel);
 }
 
-/* All channels of one output place: whole vectors where they lie side by side, else one by one. */
+/* The usual window, a whole one of 2 x 2, has code without loops. */
 static ALWAYS_INLINE void F(max_pool_place)(E *out, uint8_t *at, const E *x, picture to,
                                             picture from, part rows, part columns, int kernel)
 {
-    int64_t c = 0, n = to.channels;
-    for (; to.channel == 1 && from.channel == 1 && c < n; c += LANES(T))
-        F(max_pool_vector)(out + c, at + c, x + c, n - c, from, rows, columns, kernel);
-    for (; c < n; c++) {
-        int cell;
-        out[c * to.channel] =
-            F(element)(F(max_one)(x + c * from.channel, from, rows, columns, kernel, &cell));
-        at[c * to.channel] = (uint8_t)cell;
-    }
+    const part both = {0, 2};
+    if (to.channel != 1 || from.channel != 1)
+        for (int64_t c = 0; c < to.channels; c++) {
+            int cell;
+            out[c * to.channel] =
+                F(element)(F(max_one)(x + c * from.channel, from, rows, columns, kernel, &cell));
+            at[c * to.channel] = (uint8_t)cell;
+        }
+    else if (kernel == 2 && rows.n == 2 && columns.n == 2)
+        F(max_vectors)(out, at, x, to.channels, from, both, both, 2);
+    else
+        F(max_vectors)(out, at, x, to.channels, from, rows, columns, kernel);
 }
 
 static void F(max_pool)(E *out, uint8_t *at, const E *x, picture to, picture from, window how)
@@ -248,6 +245,63 @@ static void F(avg_pool)(E *out, const E *x, picture to, picture from, window how
 
 /* ---- gradients ---- */
 
+/* Of a window whose cell 0 is at dx, all channels: g to the cell that was the largest, else 0. */
+static ALWAYS_INLINE void F(hand_back_window)(E *dx, picture to, const E *g, const uint8_t *at,
+                                              int64_t c, int64_t n, int kernel)
+{
+    F(items) given = F(get)(g + c, n);
+    F(seen) marks = F(get_marks)(at + c, n);
+    for (int i = 0; i < kernel; i++)
+        for (int j = 0; j < kernel; j++)
+            F(put)(dx + i * to.row + j * to.column + c, F(marked)(given, marks, i * kernel + j), n);
+}
+
+static ALWAYS_INLINE void F(hand_back_place)(E *dx, picture to, const E *g, const uint8_t *at,
+                                             int kernel)
+{
+    int64_t c = 0;
+    for (; c + LANES(E) <= to.channels; c += LANES(E))
+        F(hand_back_window)(dx, to, g, at, c, LANES(E), kernel);
+    if (c < to.channels)
+        F(hand_back_window)(dx, to, g, at, c, to.channels - c, kernel);
+}
+
+static void F(clear_places)(E *dx, picture to, part rows, part columns)
+{
+    for (int64_t i = rows.first; i < rows.first + rows.n; i++)
+        for (int64_t j = columns.first; j < columns.first + columns.n; j++)
+            memset(dx + i * to.row + j * to.column, 0, (size_t)to.channels * sizeof(E));
+}
+
+/* A row of windows at a time, and of the rest of dx, which is in none, what is beside and below. */
+static void F(hand_back)(E *dx, const E *g, const uint8_t *at, picture to, picture from,
+                         picture places, window how)
+{
+    int64_t k = how.kernel, work = to.images * to.channels * to.height * to.width * 4;
+    part beside = {from.width * k, to.width - from.width * k};
+#pragma omp parallel for collapse(2) schedule(static) if (parallel_worth(work * 2))
+    for (int64_t n = 0; n < to.images; n++)
+        for (int64_t row = 0; row < part_count(to.height, k); row++) {
+            E *image = dx + n * to.image;
+            if (row == from.height) {
+                F(clear_places)
+                (image, to, (part){row * k, to.height - row * k}, (part){0, to.width});
+                continue;
+            }
+            for (int64_t j = 0; j < from.width; j++) {
+                E *corner = image + row * k * to.row + j * k * to.column;
+                const E *g_place = g + n * from.image + row * from.row + j * from.column;
+                const uint8_t *at_place =
+                    at + n * places.image + row * places.row + j * places.column;
+                if (k == 2)
+                    F(hand_back_place)(corner, to, g_place, at_place, 2);
+                else
+                    F(hand_back_place)(corner, to, g_place, at_place, (int)k);
+            }
+            F(clear_places)(image, to, (part){row * k, k}, beside);
+        }
+}
+
 /* Of one place of dx: the windows that cover it, and what they give. */
 typedef struct F(cover) {
     part rows, columns;
@@ -290,8 +344,8 @@ static ALWAYS_INLINE F(vec) F(given_in)(const F(cover) * p, int64_t i, int64_t j
     F(vec) g = F(read_some)(p->g + i * from.row + j * from.column + c, n, 0);
     if (!p->at)
         return sum + g * factor;
-    F(lanes) cells = F(load_cells)(p->at + i * places.row + j * places.column + c, n);
-    return sum + F(unless)(g, cells != F(cell_in)(p, i, j));
+    W(seen) marks = W(get_marks)(p->at + i * places.row + j * places.column + c, n);
+    return sum + W(marked)(g, marks, F(cell_in)(p, i, j));
 }
 
 static ALWAYS_INLINE F(vec)
@@ -350,4 +404,5 @@ static void F(pool_grad)(E *dx, bool add, const E *g, const uint8_t *at, picture
 #undef T
 #undef E
 #undef F
+#undef W
 #endif
