@@ -10,9 +10,10 @@
 
 #include <stdlib.h>
 
-/* Slurm's PMIx plugin lets all ranks wait for each other over a tree of the hosts, or a ring. Over
- * its tree some go on too early: on 16 busy hosts one start in eight ended with a SIGSEGV of a rank
- * that, still in MPI_Init, heard from another. */
+/* Slurm's PMIx plugin lets all ranks wait for each other over a tree of the hosts, or a ring. As it
+ * comes, some go on too early: on 16 busy hosts 12 starts in 59 ended with a SIGSEGV of a rank in
+ * MPI_Init() that was sent to before it was there (Slurm 22.05, PMIx 4.2); over the ring none of 43
+ * did. */
 static void choose_fence(command *c)
 {
     command_setting(c, "SLURM_PMIX_FENCE", "ring");

@@ -179,7 +179,7 @@ TEST(chargpt_learns_samples_and_reports)
 TEST(chargpt_killed_and_gone_on_with)
 {
     char arguments[1024], line[2048];
-    const char *common = "--layers 1 --heads 2 --width 32 --context 16 --batch 24 --steps 1500 "
+    const char *common = "--layers 1 --heads 2 --width 32 --context 16 --batch 24 --steps 9000 "
                          "--sample 0 --valid 0 --checkpoint-every 10";
     snprintf(arguments, sizeof arguments, "chargpt --data %s %s --save %s", write_text(), common,
              test_path("whole"));
