@@ -16,18 +16,8 @@
 #define PART_BYTES (256 * 1024) /* of dpre: with what it is made from, as much as fits into L2 */
 #define COLUMNS 4               /* vectors of sums in registers */
 
-#define T float
-#define E float
-#define F(name) name##_f32
-#include "core/cpu/simd/activation.c"
-#define T double
-#define E double
-#define F(name) name##_f64
-#include "core/cpu/simd/activation.c"
-#define T float
-#define E uint16_t
-#define F(name) name##_bf16
-#include "core/cpu/simd/activation.c"
+#define EACH "core/cpu/simd/activation.c"
+#include "core/cpu/simd/each.h"
 
 typedef struct pass {
     tensor *dpre; /* NULL: sums of g */

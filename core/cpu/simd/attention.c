@@ -18,18 +18,8 @@
 #define log_f64 log
 #define log_bf16 logf
 
-#define T float
-#define E float
-#define F(name) name##_f32
-#include "core/cpu/simd/attention.c"
-#define T double
-#define E double
-#define F(name) name##_f64
-#include "core/cpu/simd/attention.c"
-#define T float
-#define E uint16_t
-#define F(name) name##_bf16
-#include "core/cpu/simd/attention.c"
+#define EACH "core/cpu/simd/attention.c"
+#include "core/cpu/simd/each.h"
 
 void SIMD(cpu_attention)(tensor *out, tensor *lse, const tensor *q, const tensor *k,
                          const tensor *v, double scale, bool causal)

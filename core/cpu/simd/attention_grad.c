@@ -52,18 +52,8 @@ static wanted task_of(const heads *h, const cuts *c, int64_t task)
     return (wanted){all.rows, part_of(h->columns, c->columns, task - by_rows), false, true, true};
 }
 
-#define T float
-#define E float
-#define F(name) name##_f32
-#include "core/cpu/simd/attention_grad.c"
-#define T double
-#define E double
-#define F(name) name##_f64
-#include "core/cpu/simd/attention_grad.c"
-#define T float
-#define E uint16_t
-#define F(name) name##_bf16
-#include "core/cpu/simd/attention_grad.c"
+#define EACH "core/cpu/simd/attention_grad.c"
+#include "core/cpu/simd/each.h"
 
 void SIMD(cpu_attention_grad)(sink dq, sink dk, sink dv, const tensor *g, const tensor *out,
                               const tensor *lse, const tensor *q, const tensor *k, const tensor *v,

@@ -64,18 +64,8 @@ static double *sums_for(const image *i)
     return scratch(SCRATCH_PARTS, (size_t)((count + 1) * 2 * i->channels) * sizeof(double));
 }
 
-#define T float
-#define E float
-#define F(name) name##_f32
-#include "core/cpu/simd/channel_norm.c"
-#define T double
-#define E double
-#define F(name) name##_f64
-#include "core/cpu/simd/channel_norm.c"
-#define T float
-#define E uint16_t
-#define F(name) name##_bf16
-#include "core/cpu/simd/channel_norm.c"
+#define EACH "core/cpu/simd/channel_norm.c"
+#include "core/cpu/simd/each.h"
 
 /* The function for the dtype of x. */
 #define OF_DTYPE(function, x, ...) \

@@ -25,18 +25,8 @@ typedef struct rows { /* logits [n, classes] */
     double smoothing;
 } rows;
 
-#define T float
-#define E float
-#define F(name) name##_f32
-#include "core/cpu/simd/cross_entropy.c"
-#define T double
-#define E double
-#define F(name) name##_f64
-#include "core/cpu/simd/cross_entropy.c"
-#define T float
-#define E uint16_t
-#define F(name) name##_bf16
-#include "core/cpu/simd/cross_entropy.c"
+#define EACH "core/cpu/simd/cross_entropy.c"
+#include "core/cpu/simd/each.h"
 
 static rows rows_of(const tensor *logits, const tensor *target, int64_t counted, int64_t ignore,
                     double smoothing)

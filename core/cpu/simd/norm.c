@@ -39,18 +39,8 @@
             step; \
     } while (0)
 
-#define T float
-#define E float
-#define F(name) name##_f32
-#include "core/cpu/simd/norm.c"
-#define T double
-#define E double
-#define F(name) name##_f64
-#include "core/cpu/simd/norm.c"
-#define T float
-#define E uint16_t
-#define F(name) name##_bf16
-#include "core/cpu/simd/norm.c"
+#define EACH "core/cpu/simd/norm.c"
+#include "core/cpu/simd/each.h"
 
 /* The kernel for the dtype of x. */
 #define OF_DTYPE(kernel, x, ...) \

@@ -32,18 +32,8 @@ static inline int64_t row_count(const tensor *t)
     return rows;
 }
 
-#define T float
-#define E float
-#define F(name) name##_f32
-#include "core/cpu/simd/rows.h"
-#define T double
-#define E double
-#define F(name) name##_f64
-#include "core/cpu/simd/rows.h"
-#define T float
-#define E uint16_t
-#define F(name) name##_bf16
-#include "core/cpu/simd/rows.h"
+#define EACH "core/cpu/simd/rows.h"
+#include "core/cpu/simd/each.h"
 
 #elif defined T
 

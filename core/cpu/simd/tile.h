@@ -33,18 +33,8 @@ static inline int64_t round_up(int64_t n, int64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-#define T float
-#define E float
-#define F(name) name##_f32
-#include "core/cpu/simd/tile.h"
-#define T double
-#define E double
-#define F(name) name##_f64
-#include "core/cpu/simd/tile.h"
-#define T float
-#define E uint16_t
-#define F(name) name##_bf16
-#include "core/cpu/simd/tile.h"
+#define EACH "core/cpu/simd/tile.h"
+#include "core/cpu/simd/each.h"
 
 #elif defined T
 

@@ -1,0 +1,21 @@
+/*
+ * each -- includes a file once for each type that activations come in: f32, f64 and bf16.
+ *
+ *     #define EACH "core/cpu/simd/norm.c"       the file names itself, and ends its part for a type
+ *     #include "core/cpu/simd/each.h"           with #undef T, E and F
+ *
+ * T, E and F(name) are those of vector.h. No guard: every file of kernels includes this.
+ */
+#define T float
+#define E float
+#define F(name) name##_f32
+#include EACH
+#define T double
+#define E double
+#define F(name) name##_f64
+#include EACH
+#define T float
+#define E uint16_t
+#define F(name) name##_bf16
+#include EACH
+#undef EACH
