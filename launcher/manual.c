@@ -56,7 +56,10 @@ static void print_plain(void)
             snprintf(letter, sizeof letter, "-%c, ", row->letter);
         snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->what ? " " : "",
                  row->what ? row->what : "");
-        printf("  %-28s %s\n", left, row->meaning);
+        if (strlen(left) <= 28)
+            printf("  %-28s %s\n", left, row->meaning);
+        else
+            printf("  %s\n%31s%s\n", left, "", row->meaning);
     }
     printf("\n%s\nExit code: that of the first rank that failed, else 0; or\n", sources);
     for (int i = 0; i < ARRAY_LENGTH(codes); i++)

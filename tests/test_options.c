@@ -33,6 +33,8 @@ TEST(help_lists_every_option_once)
 #include "launcher/options.def"
     };
     CHECK_INT(run("torcrun --help"), 0);
+    for (char *c = output; *c; c++) /* a long row ends its line */
+        *c = *c == '\n' ? ' ' : *c;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char row[80]; /* as it stands in the list; the text below may name it again */
         snprintf(row, sizeof row, " %s ", names[i]);
