@@ -16,6 +16,7 @@ typedef struct writer {
     int fd;
     int depth;                       /* of scopes */
     const char *last_op, *last_name; /* copied already: a loop of one op copies nothing */
+    double waited;                   /* for gradients, also since the last step */
     void (*tell)(void *context);
     void *context;
 } writer;
@@ -78,9 +79,27 @@ void status_count_batch(void)
     here()->batches++;
 }
 
-void status_count_step(void)
+/* What was waited belongs to the step that ends here, so that a reader who divides the two never
+ * counts half a step. */
+void status_count_step(size_t bytes_of_tensors)
 {
-    here()->step++;
+    status *s = here();
+    status_beat();
+    s->step++;
+    s->stepped_at = s->heartbeat;
+    s->waited = the_writer.waited;
+    s->bytes = (int64_t)bytes_of_tensors;
+}
+
+void status_waited(double seconds)
+{
+    the_writer.waited += seconds;
+}
+
+void status_loss(double value)
+{
+    here()->loss = value;
+    here()->losses++;
 }
 
 void status_set_step(int64_t step)

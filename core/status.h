@@ -32,16 +32,21 @@
 typedef enum status_phase { STATUS_PHASES(STATUS_PHASE_ID) STATUS_PHASE_COUNT } status_phase;
 
 #define STATUS_LAYOUT \
-    0x746f7201u /* changes with the struct: a reader of another build reads none */
+    0x746f7202u /* changes with the struct: a reader of another build reads none */
 
 enum { STATUS_NAME = 48, STATUS_TEXT = 256 /* bytes, with the zero */ };
 
 typedef struct status {
     uint32_t layout;
     int32_t pid;
-    int64_t step;     /* updates made by torc_step() */
-    int64_t batches;  /* global batches handed out by the loaders; those of .whole do not count */
-    double heartbeat; /* torc_seconds(), which is the same clock in all processes of a host */
+    int64_t step;      /* updates made by torc_step() */
+    int64_t batches;   /* global batches handed out by the loaders; those of .whole do not count */
+    double heartbeat;  /* torc_seconds(), which is the same clock in all processes of a host */
+    double stepped_at; /* the same, of the last step; 0: none was made yet */
+    double waited;     /* seconds up to then in which nothing but gradients was waited for */
+    double loss;       /* the last that the user read */
+    int64_t losses;    /* how many were read */
+    int64_t bytes;     /* the most that tensors have taken at a time, up to the last step */
     int32_t phase, line;
     char op[STATUS_NAME], file[STATUS_NAME]; /* the user's, without its folders; may be empty */
     char scope[STATUS_NAME];                 /* empty: none */
@@ -57,9 +62,13 @@ int status_open(void);
 /* An op begins, or was recorded; `op` and at.file live for ever. */
 void status_op(status_phase phase, torc_site at, const char *op);
 void status_count_batch(void);
-void status_count_step(void);
+void status_count_step(size_t bytes_of_tensors);
 /* A run goes on from step `step`. */
 void status_set_step(int64_t step);
+/* The rank has waited so many seconds more for gradients; published with the next step. */
+void status_waited(double seconds);
+/* A loss that was read anyway: to read one only for this would wait for it to be computed. */
+void status_loss(double value);
 /* Nothing new but that the rank is alive. */
 void status_beat(void);
 /* What this rank waits for ("in collective 7"); NULL: nothing any more. */

@@ -153,6 +153,8 @@ static int wait_between(attempts *a, double seconds)
 static int run_one(attempts *a)
 {
     command c = {0};
+    a->job.board.now.attempt = a->number;
+    a->job.board.now.restarts_left = a->budget.most - a->budget.used;
     a->plan->backend->build(&a->plan->job, &c);
     outcome end = supervise(a->plan, &c, a->number, &a->job);
     command_free(&c);
@@ -183,11 +185,13 @@ int attempts_run(plan *p, const options *o)
     if (!events_open(&a.job.events, o->json_events))
         quit(EXIT_USAGE, "%s", torc_last_error());
     events_job_start(&a.job.events, p);
+    board_open(&a.job.board, o->program[0], o->log_dir);
     int code;
     while ((code = run_one(&a)) == go_on) {
         double seconds = budget_wait(&a.budget);
         announce(&a, seconds);
         events_restart(&a.job.events, p, a.number + 1, a.budget.used, a.budget.most, seconds);
+        board_between(&a.job.board, seconds);
         code = wait_between(&a, seconds);
         if (code != go_on)
             break;
@@ -195,6 +199,7 @@ int attempts_run(plan *p, const options *o)
     }
     if (code == EXIT_AGAIN && o->requeue && !requeue())
         say("not requeued: %s", torc_last_error());
+    board_close(&a.job.board, code);
     events_job_end(&a.job.events, code);
     events_close(&a.job.events);
     close(a.job.signals);

@@ -47,6 +47,17 @@ void command_set(command *c, const char *setting)
     append(&c->settings, &c->setting_count, base_strdup(setting));
 }
 
+/* NCCL takes names only; "=": all of the name. */
+void command_network(command *c, const job *j)
+{
+    char *name = j->iface ? base_format("=%s", j->iface) : NULL;
+    if (j->network)
+        command_setting(c, "OMPI_MCA_btl_tcp_if_include", j->network);
+    if (name)
+        command_setting(c, "NCCL_SOCKET_IFNAME", name);
+    free(name);
+}
+
 /* A bare NAME means its value here: it stands among the variables already. */
 void command_env(command *c, const job *j)
 {

@@ -18,6 +18,7 @@ typedef struct job {
     bool oversubscribed; /* more ranks than cores */
     const char *address; /* of this host, numeric: where the shims find the supervisor */
     const char *network; /* for MPI's own traffic, "10.0.0.0/24"; NULL: as MPI likes */
+    const char *iface;   /* that the user named; NULL: none */
     const char **env;    /* NAME=VALUE or NAME, for every rank; NULL, or NULL at its end */
     char **extra;        /* the user's own words for the backend; the same */
     char **program;      /* as typed, and its arguments; NULL at the end */
@@ -44,6 +45,8 @@ void command_word(command *c, const char *format, ...) PRINTF_LIKE(2, 3);
 void command_setting(command *c, const char *name, const char *value);
 /* "NAME=value", whatever the user has set. */
 void command_set(command *c, const char *setting);
+/* What Open MPI and NCCL are told of the network that the user chose, where he did. */
+void command_network(command *c, const job *j);
 /* The variables that the user gave as --env, as settings. */
 void command_env(command *c, const job *j);
 /* One word that names the host of every rank: n0,n0,n1. */

@@ -42,10 +42,9 @@ static void set_environment(const job *j, command *c)
         command_setting(c, "OMPI_MCA_pml", "ob1");
     if (j->oversubscribed) /* a rank that waits must not hold the core that the awaited one needs */
         command_setting(c, "OMPI_MCA_mpi_yield_when_idle", "1");
-    if (j->network) {
+    if (j->network)
         command_setting(c, "OMPI_MCA_oob_tcp_if_include", j->network);
-        command_setting(c, "OMPI_MCA_btl_tcp_if_include", j->network);
-    }
+    command_network(c, j);
     command_env(c, j);
 }
 
@@ -81,6 +80,9 @@ static void export_all(const job *j, command *c)
         for (int i = 0; i < ARRAY_LENGTH(ours); i++)
             if (!strncmp(*variable, ours[i], strlen(ours[i])))
                 export(c, *variable, strcspn(*variable, "="));
+    for (int i = 0; i < c->setting_count; i++) /* those of OMPI_ mpirun hands on itself */
+        if (!strncmp(c->settings[i], "NCCL_", strlen("NCCL_")))
+            export(c, c->settings[i], strcspn(c->settings[i], "="));
     for (const char **setting = j->env; setting && *setting; setting++)
         export(c, *setting, strcspn(*setting, "="));
 }

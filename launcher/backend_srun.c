@@ -22,8 +22,7 @@ static void choose_fence(command *c)
 static void build(const job *j, command *c)
 {
     choose_fence(c);
-    if (j->network)
-        command_setting(c, "OMPI_MCA_btl_tcp_if_include", j->network);
+    command_network(c, j);
     if (j->oversubscribed) /* a rank that waits must not hold the core that the awaited one needs */
         command_setting(c, "OMPI_MCA_mpi_yield_when_idle", "1");
     command_env(c, j);

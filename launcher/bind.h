@@ -62,9 +62,13 @@ void bind_describe(const machine *m, const binding *b, text *out);
 
 typedef void bind_listener(void *context, const char *line);
 
-/* For the shim, before it starts the program: plans for this host and this rank's seat there, binds
- * this process, and sets what the user has not set himself: OMP_NUM_THREADS (unless TORC_THREADS is
- * there), CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER. Failing is no error: `listener` gets one
+/* For the shim, before it starts the program: plans for this host and this rank's seat there, and
+ * binds this process. CUDA_VISIBLE_DEVICES becomes the rank's own GPU, also where it was a list
+ * ("2,3,5", GPU-.., MIG-..): rank r of the host has the r-th word (unless TORC_DEVICE is cpu or
+ * cuda:N). What the user has not set himself is set: OMP_NUM_THREADS (unless TORC_THREADS is there)
+ * and CUDA_DEVICE_ORDER; and where there are several NICs, NCCL_IB_HCA and UCX_NET_DEVICES to the
+ * planned one, or, where these do no RDMA, NCCL_SOCKET_IFNAME and Open MPI's btl_tcp_if_include.
+ * Failing is no error: `listener` gets one
  * line, as it gets the notices and, where the user asked for it, the plan. */
 void bind_as_told(bind_listener *listener, void *context);
 

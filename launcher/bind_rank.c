@@ -1,6 +1,7 @@
 /* bind_rank -- a plan of bind.c carried out, in the shim of a rank. */
 #define _GNU_SOURCE /* sched_setaffinity */
 #include "launcher/bind.h"
+#include "launcher/net.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -47,17 +48,66 @@ bool bind_find_seat(bind_seat *seat)
 
 /* ---- carrying out ---- */
 
-/* CUDA counts the fastest GPU first unless told to follow the PCI bus, as the plan does. */
-static void set_environment(const binding *b, const char *visible)
+/* The user himself says which GPU, or none: of the one that is left to it a program would see
+ * number 0 only. */
+static bool names_its_gpu(void)
+{
+    const char *device = getenv("TORC_DEVICE");
+    return device && (!strcmp(device, "cpu") || !strncmp(device, "cuda:", 5));
+}
+
+/* A list of the user's, or Slurm's, becomes the one word of this rank. CUDA counts the fastest GPU
+ * first unless told to follow the PCI bus, as the plan does; a user's own numbers stay in the order
+ * in which he counts. */
+static void hand_on_gpu(const binding *b, const char *visible)
+{
+    if (!*b->gpu || names_its_gpu())
+        return;
+    if (!visible)
+        setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 1);
+    setenv("CUDA_VISIBLE_DEVICES", b->gpu, 1);
+}
+
+static void set_word(const char *variable, const char *before, const char *name, const char *behind)
+{
+    char *value = base_format("%s%s%s", before, name, behind);
+    setenv(variable, value, 0); /* what the user has set stays */
+    free(value);
+}
+
+/* A card without RDMA is one to choose only beside others of its network: a rank that went another
+ * way than those it talks to would not find them. */
+static bool has_twin(const machine *m, const machine_device *nic)
+{
+    bool any = false;
+    for (int i = 0; i < m->nic_count; i++)
+        any = any || (&m->nics[i] != nic && net_same(nic->name, m->nics[i].name));
+    return any;
+}
+
+/* "=" is NCCL's way to say that the name is all of it, not the beginning of mlx5_10. */
+static void hand_on_nic(const machine *m, const binding *b)
+{
+    const machine_device *nic = b->nic;
+    if (!nic || !*nic->name || m->nic_count < 2)
+        return;
+    if (nic->rdma) {
+        set_word("NCCL_IB_HCA", "=", nic->name, "");
+        set_word("UCX_NET_DEVICES", "", nic->name, ":1");
+    } else if (has_twin(m, nic)) {
+        set_word("NCCL_SOCKET_IFNAME", "=", nic->name, "");
+        set_word("OMPI_MCA_btl_tcp_if_include", "", nic->name, "");
+    }
+}
+
+static void set_environment(const machine *m, const binding *b, const char *visible)
 {
     char number[16];
     snprintf(number, sizeof number, "%d", b->threads);
     if (b->threads > 0 && !getenv("TORC_THREADS"))
         setenv("OMP_NUM_THREADS", number, 0);
-    if (*b->gpu && !visible) {
-        setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 1);
-        setenv("CUDA_VISIBLE_DEVICES", b->gpu, 1);
-    }
+    hand_on_gpu(b, visible);
+    hand_on_nic(m, b);
 }
 
 /* A listener and the line that is being written for it. */
@@ -88,7 +138,7 @@ static void carry_out(const machine *m, const binding *b, const char *visible, c
     text line = {0};
     if (!m->here) /* HWLOC_SYNTHETIC and its like: a plan for the eye */
         return;
-    set_environment(b, visible);
+    set_environment(m, b, visible);
     if (!b->bound || sched_setaffinity(0, sizeof b->cpus, &b->cpus) == 0)
         return;
     text_format(&line, "cannot bind to the planned cores, going on without: %s", strerror(errno));

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int count_files(const char *pattern)
 {
@@ -33,10 +34,23 @@ static int listed(const char *list)
     }
 }
 
+/* In a job of Slurm's all are in /dev, and the cgroup may refuse some. */
+static int usable_gpus(void)
+{
+    glob_t found;
+    int n = 0;
+    if (glob("/dev/nvidia[0-9]*", 0, NULL, &found) != 0)
+        return 0;
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        n += access(found.gl_pathv[i], R_OK | W_OK) == 0;
+    globfree(&found);
+    return n;
+}
+
 int devices_gpus(void)
 {
     const char *list = getenv("CUDA_VISIBLE_DEVICES");
-    return list ? listed(list) : count_files("/dev/nvidia[0-9]*");
+    return list ? listed(list) : usable_gpus();
 }
 
 static bool has_cores(const char *path)

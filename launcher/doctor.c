@@ -108,7 +108,7 @@ static finding look_at_shared_memory(void)
                                 (double)s.f_bavail * (double)s.f_frsize);
 }
 
-static void look_around(findings *all)
+void doctor_look_around(findings *all)
 {
     machine m;
     if (!machine_read(&m, &(machine_source){0})) {
@@ -126,21 +126,11 @@ static void look_around(findings *all)
     machine_free(&m);
 }
 
-int doctor(const hosts *list, const char *agent, bool slurm, bool json)
+int doctor_tell(const findings *all, bool json)
 {
-    findings all = {0};
     text out = {0};
-    look_around(&all);
-    doctor_reach(&all, list, agent, slurm);
-    findings_print(&all, json, &out);
+    findings_print(all, json, &out);
     say_bytes(STDOUT_FILENO, out.bytes, out.used);
-    int code = findings_exit_code(&all);
     text_free(&out);
-    findings_free(&all);
-    return code;
-}
-
-int doctor_here(bool json)
-{
-    return doctor(&(hosts){0}, "", false, json);
+    return findings_exit_code(all);
 }

@@ -5,6 +5,7 @@
  *         shared memory  ok    /dev/shm: 11.7 GiB, 11.7 GiB free
  *         open files     warn  a process may open 256, too few for many ranks: ulimit -n 4096
  *         n3             bad   is up, but no ssh server listens at port 22
+ *         n0 to n1       warn  0.9 Gbit/s over eth0, of which 10 Gbit/s were to be expected
  *
  * A check measures or asks one thing and returns a finding. What it needs of the outside is an
  * argument, so that tests can show it hosts of every kind. None waits longer than seconds.
@@ -14,6 +15,7 @@
 
 #include "launcher/hosts.h"
 #include "launcher/machine.h"
+#include "launcher/survey.h"
 #include "launcher/text.h"
 
 /* ok; warn: slower, or only sometimes wrong; bad: a job will fail. */
@@ -63,14 +65,22 @@ void doctor_ask_tools(findings *all, const machine *m);
 
 /* For every host that is not this one: its name resolves, and it can be started on: in a job of
  * Slurm's it answers at all; else `agent` (what mpirun starts programs with: "ssh", or the user's
- * own, several words) runs `true` there. */
-void doctor_reach(findings *all, const hosts *list, const char *agent, bool slurm);
+ * own, several words) runs `true` there. Adds to `reached` those of which nothing bad is known. */
+void doctor_reach(findings *all, const hosts *list, const char *agent, bool slurm, hosts *reached);
+
+/* ---- hosts beside each other: doctor_hosts.c ---- */
+
+/* What one connection over TCP brought, in bytes a second, between two hosts with these links
+ * (probe.h). */
+finding doctor_stream(const char *from, const char *to, double rate, const char *from_link,
+                      const char *to_link);
+/* Who did not answer, which versions differ, and all streams. */
+void doctor_hosts(findings *all, const survey *s);
 
 /* ---- all of it ---- */
 
-/* Looks at this host and prints what was found, on stdout; returns the exit code. */
-int doctor_here(bool json);
-/* The same, and the way to the other hosts of a list. */
-int doctor(const hosts *list, const char *agent, bool slurm, bool json);
+void doctor_look_around(findings *all); /* at this host */
+/* Prints what was found, on stdout; returns the exit code. */
+int doctor_tell(const findings *all, bool json);
 
 #endif

@@ -31,6 +31,7 @@ typedef struct way {
     int lookup_error;  /* of getaddrinfo() */
     int fd;            /* connecting; -1: not */
     int connect_error; /* an errno; 0: something listens */
+    bool bad;          /* the judgement */
 } way;
 
 static int milliseconds_until(double deadline)
@@ -162,7 +163,7 @@ static finding judge(const way *w, const char *agent, bool slurm)
     return ask_agent(w->name, agent);
 }
 
-void doctor_reach(findings *all, const hosts *list, const char *agent, bool slurm)
+void doctor_reach(findings *all, const hosts *list, const char *agent, bool slurm, hosts *reached)
 {
     int n = 0;
     way *ways = base_alloc((size_t)list->n, sizeof *ways);
@@ -176,9 +177,15 @@ void doctor_reach(findings *all, const hosts *list, const char *agent, bool slur
         connect_all(ways, n);
     for (int i = 0; i < n; i++) {
         findings_add(all, judge(&ways[i], agent, slurm));
+        ways[i].bad = all->of[all->n - 1].state == DOCTOR_BAD;
         late |= ways[i].lookup_error == EAI_INPROGRESS;
         if (!ways[i].lookup_error)
             freeaddrinfo(ways[i].lookup.ar_result);
+    }
+    for (int i = 0, k = 0; i < list->n; i++) { /* in the order of the list: ranks follow it */
+        bool mine = k == n || list->of[i].name != ways[k].name, bad = !mine && ways[k++].bad;
+        if (!bad)
+            hosts_add(reached, list->of[i].name, strlen(list->of[i].name), 0);
     }
     if (!late) /* else a thread of the C library may still write there: left to it */
         free(ways);

@@ -36,7 +36,7 @@ bool hosts_add(hosts *all, const char *name, size_t length, int slots)
         return false;
     }
     all->of = base_grow(all->of, (size_t)all->n + 1, sizeof *all->of);
-    all->of[all->n++] = (host){copy, slots, 0};
+    all->of[all->n++] = (host){.name = copy, .slots = slots};
     return true;
 }
 
@@ -59,6 +59,13 @@ static int slots_in(const char *text, size_t length)
 static bool add_word(hosts *all, const char *word, size_t length)
 {
     const char *colon = memchr(word, ':', length);
+    if (colon && (*word == '[' || memchr(colon + 1, ':', length - (size_t)(colon + 1 - word)))) {
+        fail(TORC_ERR_IO,
+             "\"%.*s\" looks like an IPv6 address, which a host cannot be named by: "
+             "give its name, or an IPv4 address",
+             (int)length, word);
+        return false;
+    }
     size_t name = colon ? (size_t)(colon - word) : length;
     int slots = colon ? slots_in(colon + 1, length - name - 1) : 0;
     return (!colon || slots > 0) && hosts_add(all, word, name, slots);
@@ -196,4 +203,12 @@ bool host_is_here(const char *name)
     gethostname(me, sizeof me - 1);
     return !strcmp(name, "localhost") || (isdigit((unsigned char)*name) && is_my_address(name)) ||
            same_name(name, me);
+}
+
+bool hosts_elsewhere(const hosts *all)
+{
+    for (int i = 0; i < all->n; i++)
+        if (!host_is_here(all->of[i].name))
+            return true;
+    return false;
 }

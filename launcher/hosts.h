@@ -20,7 +20,8 @@
 typedef struct host {
     char *name;
     int slots;
-    int ranks; /* that this job lays on it: place.h */
+    int ranks;   /* that this job lays on it: place.h */
+    int counted; /* cores, NUMA nodes or GPUs that --nproc-per-node found there; 0: not asked */
 } host;
 
 /* Starts as {0}. */
@@ -41,5 +42,7 @@ void hosts_free(hosts *all);
 
 /* "localhost", this host's name with or without its domain, or one of its addresses. */
 bool host_is_here(const char *name);
+/* Whether any of them is not. */
+bool hosts_elsewhere(const hosts *all);
 
 #endif

@@ -1,6 +1,7 @@
 /* json_put -- see json_put.h. */
 #include "launcher/json_put.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- strings ---- */
@@ -89,6 +90,16 @@ void json_put_seconds(text *t, const char *name, double value)
 {
     begin(t, name);
     text_format(t, "%.3f", value);
+}
+
+void json_put_number(text *t, const char *name, double value)
+{
+    if (!isfinite(value)) {
+        json_put_null(t, name);
+        return;
+    }
+    begin(t, name);
+    text_format(t, "%.12g", value);
 }
 
 void json_put_null(text *t, const char *name)

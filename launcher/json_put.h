@@ -14,6 +14,7 @@ void json_put_close(text *t, char bracket);
 void json_put_int(text *t, const char *name, int64_t value);
 void json_put_bool(text *t, const char *name, bool value);
 void json_put_seconds(text *t, const char *name, double value); /* to the millisecond */
+void json_put_number(text *t, const char *name, double value);  /* null where it is none */
 void json_put_null(text *t, const char *name);
 /* Any bytes: those that are no UTF-8 become U+FFFD, each. */
 void json_put_bytes(text *t, const char *name, const char *bytes, size_t n);

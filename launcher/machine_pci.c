@@ -69,7 +69,9 @@ static void read_path(const char *folder, machine_device *d)
 /* ---- what the driver says ---- */
 
 /* Whether a program could open this GPU. A container that was given one of eight sees all eight on
- * the PCI bus, and often in the driver's list, but only the one in /dev. */
+ * the PCI bus, and often in the driver's list, but only the one in /dev; and in a job of Slurm's
+ * all are in /dev, but the cgroup refuses the others, which asking for R_OK notices and F_OK does
+ * not. */
 static bool is_usable(const char *root, machine_device *d)
 {
     char *path = base_format("%s/proc/driver/nvidia/gpus/%s/information", root, d->bus), line[256];
@@ -82,12 +84,27 @@ static bool is_usable(const char *root, machine_device *d)
     if (f)
         fclose(f);
     path = base_format("%s/dev/nvidia%d", root, minor);
-    bool there = minor >= 0 && access(path, F_OK) == 0;
+    bool there = minor >= 0 && access(path, R_OK | W_OK) == 0;
     free(path);
     return there;
 }
 
 /* ---- all ---- */
+
+/* A card's port that leads nowhere is none to choose: "4: ACTIVE" is what an RDMA card says of one
+ * that does, "down" what a plain one says of one that does not. Who says nothing is believed. */
+static bool is_connected(const char *folder, const machine_device *d)
+{
+    char *path = d->rdma ? base_format("%s/infiniband/%s/ports/1/state", folder, d->name)
+                         : base_format("%s/net/%s/operstate", folder, d->name);
+    char word[16] = "";
+    FILE *f = fopen(path, "re");
+    bool said = f && fscanf(f, "%15s", word) == 1;
+    if (f)
+        fclose(f);
+    free(path);
+    return !said || (d->rdma ? word[0] == '4' : strcmp(word, "down") != 0);
+}
 
 /* -1 is what the kernel says of every device where there is one node only. */
 static int node_in(const machine *m, const char *folder)
@@ -110,8 +127,9 @@ static void add(machine *m, const char *root, const char *folder)
     if (gpu)
         return;
     d.rdma = find_name(folder, "infiniband/*", d.name, sizeof d.name);
-    if (d.rdma || find_name(folder, "net/*", d.name, sizeof d.name) ||
-        find_name(folder, "virtio*/net/*", d.name, sizeof d.name))
+    bool any = d.rdma || find_name(folder, "net/*", d.name, sizeof d.name) ||
+               find_name(folder, "virtio*/net/*", d.name, sizeof d.name);
+    if (any && is_connected(folder, &d))
         machine_add_device(&m->nics, &m->nic_count, &d);
 }
 

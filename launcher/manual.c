@@ -34,7 +34,7 @@ static const manual_code codes[] = {EXIT_CODES(ROW)};
 static const char about[] =
     "Starts a program on several ranks, shows what they print, and ends them together.";
 static const char sources[] =
-    "Each option but the last three can also stand in a variable (--nnodes: TORC_NNODES) or\n"
+    "Each option but the last four can also stand in a variable (--nnodes: TORC_NNODES) or\n"
     "in the --config file; the command line is stronger than both, the variable than the file.\n";
 static const char signals[] =
     "SIGUSR1 asks the ranks to save and leave at the end of a step, with exit code 75; so do\n"

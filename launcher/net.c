@@ -4,13 +4,17 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <math.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,7 +25,7 @@ static struct in_addr number_of(const struct sockaddr *address)
 
 /* ---- an interface ---- */
 
-static bool of_interface(const char *name, char address[NET_ADDRESS_SIZE])
+static bool find_interface(const char *name, char address[NET_ADDRESS_SIZE])
 {
     struct ifaddrs *all = NULL;
     bool found = false;
@@ -35,6 +39,12 @@ static bool of_interface(const char *name, char address[NET_ADDRESS_SIZE])
     }
     if (all)
         freeifaddrs(all);
+    return found;
+}
+
+static bool of_interface(const char *name, char address[NET_ADDRESS_SIZE])
+{
+    bool found = find_interface(name, address);
     if (!found)
         fail(TORC_ERR_PEER, "--iface %s: there is no such interface with an IPv4 address", name);
     return found;
@@ -95,6 +105,47 @@ bool net_network(const char *address, char network[NET_NETWORK_SIZE])
     }
     freeifaddrs(all);
     return found;
+}
+
+bool net_same(const char *iface, const char *other)
+{
+    char address[NET_ADDRESS_SIZE], mine[NET_NETWORK_SIZE], theirs[NET_NETWORK_SIZE];
+    return find_interface(iface, address) && net_network(address, mine) &&
+           find_interface(other, address) && net_network(address, theirs) && !strcmp(mine, theirs);
+}
+
+/* ---- an interface's speed ---- */
+
+/* What /sys/class/net/IFACE/speed says, asked the way that also works in a container: its /sys is
+ * often that of the host outside. 0: a loopback or wireless one, or a driver that does not tell. */
+static int speed_of(const char *iface)
+{
+    struct ethtool_cmd settings = {.cmd = ETHTOOL_GSET};
+    struct ifreq request = {.ifr_data = (char *)&settings};
+    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", iface);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool known = fd >= 0 && ioctl(fd, SIOCETHTOOL, &request) == 0;
+    if (fd >= 0)
+        close(fd);
+    int64_t speed = known ? ethtool_cmd_speed(&settings) : 0;
+    return speed > 0 && speed < INT32_MAX ? (int)speed : 0;
+}
+
+void net_link(const char *address, char *link, size_t size)
+{
+    struct ifaddrs *all = NULL;
+    struct in_addr wanted;
+    *link = 0;
+    if (inet_pton(AF_INET, address, &wanted) != 1 || getifaddrs(&all) != 0)
+        return;
+    for (struct ifaddrs *i = all; i && !*link; i = i->ifa_next) {
+        if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET ||
+            number_of(i->ifa_addr).s_addr != wanted.s_addr)
+            continue;
+        int speed = speed_of(i->ifa_name);
+        snprintf(link, size, speed ? "%s %d" : "%s", i->ifa_name, speed);
+    }
+    freeifaddrs(all);
 }
 
 /* ---- who is there ---- */

@@ -21,6 +21,13 @@ bool net_address(const char *iface, const char *remote, char address[NET_ADDRESS
 /* The network that an address of this host belongs to, "10.0.0.0/24"; false where there is none. */
 bool net_network(const char *address, char network[NET_NETWORK_SIZE]);
 
+/* Whether two interfaces of this host are in one network, with different addresses or the same. */
+bool net_same(const char *iface, const char *other);
+
+/* The interface of an address of this host and, where its driver tells, how fast it is in Mbit/s:
+ * "eth0 10000", "lo". "": none has this address. */
+void net_link(const char *address, char *link, size_t size);
+
 /* Which of these hosts are there: there[n]. All are asked at once, for at most so many seconds; one
  * that refuses a connection is as much there as one that takes it. */
 void net_answers(const char *const *names, int n, double seconds, bool *there);

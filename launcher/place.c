@@ -50,32 +50,43 @@ static int use_hosts(hosts *all, const wish *w)
 
 /* ---- ranks ---- */
 
+/* What --nproc-per-node is on this host; 0: it was not given. */
+static int wanted_on(const host *h, const wish *w)
+{
+    return h->counted ? h->counted : w->per_host;
+}
+
 int place_room(const host *h, const wish *w)
 {
-    if (w->per_host)
-        return w->per_host;
+    if (wanted_on(h, w))
+        return wanted_on(h, w);
     return h->slots ? h->slots : w->cores;
 }
 
 static int check_slots(const hosts *all, const wish *w)
 {
     for (int i = 0; i < all->n && w->per_host && !w->oversubscribe; i++)
-        if (all->of[i].slots && all->of[i].slots < w->per_host)
+        if (all->of[i].slots && all->of[i].slots < wanted_on(&all->of[i], w))
             return refuse(EXIT_USAGE,
                           "--nproc-per-node is %d, but host %s has room for %d (--oversubscribe: "
                           "it is meant)",
-                          w->per_host, all->of[i].name, all->of[i].slots);
+                          wanted_on(&all->of[i], w), all->of[i].name, all->of[i].slots);
     return 0;
 }
 
 static int check_product(const hosts *all, const wish *w)
 {
-    int64_t most = (int64_t)w->per_host * all->n;
+    int64_t most = 0;
     if (!w->per_host || !w->ranks)
         return 0;
+    for (int i = 0; i < all->n; i++)
+        most += wanted_on(&all->of[i], w);
     if (w->least && w->least == w->most && w->ranks != most)
-        return refuse(EXIT_USAGE, "%d ranks are not %d on each of %d hosts", w->ranks, w->per_host,
-                      all->n);
+        return most == (int64_t)w->per_host * all->n
+                   ? refuse(EXIT_USAGE, "%d ranks are not %d on each of %d hosts", w->ranks,
+                            w->per_host, all->n)
+                   : refuse(EXIT_USAGE, "%d ranks are not the %lld that %d hosts take together",
+                            w->ranks, (long long)most, all->n);
     if (w->ranks > most)
         return refuse(EXIT_FEW_HOSTS, "%d ranks, %d on a host, need %d hosts, and %d %s known",
                       w->ranks, w->per_host, (w->ranks + w->per_host - 1) / w->per_host, all->n,

@@ -5,6 +5,8 @@
  *                           and  -n 6 --nnodes 3               a 0 1 | b 2 3 | c 4 5
  *                           and  --nproc-per-node 2            a 0 1 | b 2 3 | c 4 5
  *                           and  -n 3 --nproc-per-node 2       a 0 1 | b 2
+ *                           and  --nproc-per-node gpu, of      a 0 1 | b 2 3 4 5 | c 6 7
+ *                                which b has 4, the others 2
  *
  * Where the hosts come without numbers and only -n is given, the ranks are spread evenly. More
  * ranks than slots go round the hosts again.
@@ -15,7 +17,7 @@
 #include "launcher/hosts.h"
 
 typedef struct wish {
-    int ranks, per_host; /* 0: not given */
+    int ranks, per_host; /* 0: not given; where a host's own was counted, that counts */
     int least, most;     /* hosts; 0: not given */
     int cores;           /* ranks for a host without a number */
     bool oversubscribe;  /* more than a host's number is meant */

@@ -10,6 +10,7 @@
 #include "launcher/survive.h"
 #include "launcher/words.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,29 +42,81 @@ hosts plan_hosts(const options *o)
     return all;
 }
 
-static bool any_remote(const hosts *all)
-{
-    for (int i = 0; i < all->n; i++)
-        if (!host_is_here(all->of[i].name))
-            return true;
-    return false;
-}
-
 /* ---- ranks ---- */
 
-/* Hosts of a job are alike: what is counted here counts for all. */
-static int ranks_per_host(const char *text)
+/* What --nproc-per-node can count, as a probe's facts. */
+static const struct {
+    const char *word, *thing;
+    fact fact;
+} countable[] = {{"auto", "core", FACT_CORES},
+                 {"core", "core", FACT_CORES},
+                 {"numa", "NUMA node", FACT_NODES},
+                 {"gpu", "GPU", FACT_GPUS}};
+
+static int find_countable(const char *word)
 {
-    if (!text || !strcmp(text, "auto"))
-        return 0;
-    if (!strcmp(text, "core"))
-        return cores_here().count;
-    if (!strcmp(text, "numa"))
-        return devices_numa_nodes();
-    if (!strcmp(text, "gpu")) {
-        if (devices_gpus() == 0)
+    int i = 0;
+    while (i < ARRAY_LENGTH(countable) && strcmp(countable[i].word, word))
+        i++;
+    return i;
+}
+
+static int count_here(fact what)
+{
+    return what == FACT_CORES   ? cores_here().count
+           : what == FACT_NODES ? devices_numa_nodes()
+                                : devices_gpus();
+}
+
+/* A host says what it has. Hosts of a list without numbers, and without -n, are asked for cores. */
+static bool must_ask(const options *o, const hosts *all, int which)
+{
+    bool open = which > 0;
+    for (int i = 0; i < all->n; i++)
+        open = open || (!o->ranks && !all->of[i].slots);
+    return open && hosts_elsewhere(all);
+}
+
+static void take_count(host *h, const survey_host *s, const char *why, int which)
+{
+    if (which == 0 && h->slots) /* somebody has said it */
+        return;
+    if (!s->answered)
+        quit(EXIT_LAUNCHER, "host %s does not tell how many %ss it has (--nproc-per-node N)%s%s",
+             h->name, countable[which].thing, *why ? ": " : "", why);
+    h->counted = atoi(s->facts.of[countable[which].fact]);
+    if (h->counted == 0)
+        quit(EXIT_USAGE, "--nproc-per-node gpu: there is no GPU on host %s", h->name);
+}
+
+/* Returns the most of a host. */
+static int ask_hosts(const options *o, hosts *all, int which)
+{
+    survey s = {0};
+    int most = 0;
+    plan_survey(o, all, false, &s);
+    for (int i = 0; i < all->n; i++) {
+        take_count(&all->of[i], &s.of[i], s.why, which);
+        most = (int)max_i64(most, all->of[i].counted);
+    }
+    survey_free(&s);
+    return most;
+}
+
+/* Ranks on each host, 0 where nobody says; where hosts had to be asked, theirs are in .counted. */
+static int ranks_per_host(const options *o, hosts *all)
+{
+    const char *text = o->per_host ? o->per_host : "auto";
+    int which = find_countable(text);
+    if (which < ARRAY_LENGTH(countable)) {
+        bool ask = must_ask(o, all, which);
+        if (ask && o->dry_run)
+            say("%ss are counted on this host only: --dry-run asks no other",
+                countable[which].thing);
+        int n = ask && !o->dry_run ? ask_hosts(o, all, which) : count_here(countable[which].fact);
+        if (n == 0)
             quit(EXIT_USAGE, "--nproc-per-node gpu: there is no GPU here");
-        return devices_gpus();
+        return which == 0 ? 0 : n;
     }
     char *end;
     long n = strtol(text, &end, 10);
@@ -84,11 +137,12 @@ static int count_ranks(const hosts *all)
 static void place(const options *o, plan *p)
 {
     p->wish = (wish){.ranks = o->ranks,
-                     .per_host = ranks_per_host(o->per_host),
+                     .per_host = ranks_per_host(o, &p->job.hosts),
                      .cores = cores_here().count,
                      .oversubscribe = o->oversubscribe};
     if (o->nnodes && !place_read_nnodes(o->nnodes, &p->wish))
         quit(EXIT_USAGE, "%s", torc_last_error());
+    p->known = hosts_copy(&p->job.hosts);
     int code = place_ranks(&p->job.hosts, &p->wish);
     if (code)
         quit(code, "%s", torc_last_error());
@@ -102,7 +156,7 @@ static void notice_oversubscription(const options *o, job *j)
     for (int i = 0; i < j->hosts.n && !j->oversubscribed; i++) {
         const host *h = &j->hosts.of[i];
         bool mine = host_is_here(h->name);
-        int room = mine ? here : h->slots ? h->slots : here;
+        int room = mine ? here : h->counted ? h->counted : h->slots ? h->slots : here;
         j->oversubscribed = h->ranks > room;
         if (j->oversubscribed && !o->oversubscribe && !o->dry_run)
             say("%d ranks share %d core%s%s%s (--oversubscribe: no such notice)", h->ranks, room,
@@ -175,6 +229,7 @@ static void find_address(const options *o, job *j)
     if (!net_address(iface, first_remote(&j->hosts), address))
         quit(iface ? EXIT_USAGE : EXIT_FEW_HOSTS, "%s", torc_last_error());
     j->address = base_strdup(address);
+    j->iface = iface;
     if (iface && net_network(address, network))
         j->network = base_strdup(network);
 }
@@ -185,9 +240,8 @@ plan plan_make(const options *o)
 {
     plan p = {.job = {.hosts = plan_hosts(o), .program = o->program, .env = o->env}};
     check_env(o->env);
-    p.known = hosts_copy(&p.job.hosts);
     place(o, &p);
-    p.job.remote = any_remote(&p.job.hosts);
+    p.job.remote = hosts_elsewhere(&p.job.hosts);
     p.backend = choose_backend(o, &p.job);
     p.job.extra = extra_words(o, p.backend);
     find_address(o, &p.job);
@@ -201,8 +255,25 @@ bool plan_again(plan *p, const bool *gone)
     if (ranks == 0)
         return false;
     p->job.ranks = ranks;
-    p->job.remote = any_remote(&p->job.hosts);
+    p->job.remote = hosts_elsewhere(&p->job.hosts);
     return true;
+}
+
+/* Starting ranks may take longer, on hosts that are busy; asking is not worth it. */
+static const double survey_seconds = 20;
+
+void plan_survey(const options *o, const hosts *all, bool streams, survey *s)
+{
+    static char word[] = PROBE_WORD, *program[] = {word, NULL};
+    job j = {.hosts = hosts_copy(all), .ranks = all->n, .program = program, .env = o->env};
+    for (int i = 0; i < all->n; i++)
+        j.hosts.of[i].ranks = 1;
+    j.remote = hosts_elsewhere(all);
+    const backend *b = choose_backend(o, &j);
+    j.extra = extra_words(o, b);
+    find_address(o, &j);
+    survey_run(s, b, &j, fmin(o->start_timeout, survey_seconds), streams);
+    plan_free(&(plan){.job = j});
 }
 
 void plan_free(plan *p)

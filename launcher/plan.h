@@ -12,6 +12,7 @@
 #include "launcher/backend.h"
 #include "launcher/options.h"
 #include "launcher/place.h"
+#include "launcher/survey.h"
 
 typedef struct plan {
     job job;
@@ -28,6 +29,9 @@ plan plan_make(const options *o);
  * torc_last_error() where too few are left. */
 bool plan_again(plan *p, const bool *gone);
 void plan_free(plan *p);
+
+/* Asks these hosts, started on as a job of these options would be. Quits where that cannot be. */
+void plan_survey(const options *o, const hosts *all, bool streams, survey *s);
 
 /* The host of a rank. */
 const host *plan_host(const job *j, int rank);

@@ -24,14 +24,43 @@ void pulse_open(void)
     free(path);
 }
 
-void pulse_read(report *beat, char words[PULSE_TEXT])
+/* The second number of /proc/PID/statm is in pages. -1: there is no such process. */
+static int64_t resident_bytes(int pid)
+{
+    char path[64];
+    long long pages = -1;
+    snprintf(path, sizeof path, "/proc/%d/statm", pid);
+    FILE *f = fopen(path, "re");
+    bool found = f && fscanf(f, "%*s %lld", &pages) == 1;
+    if (f)
+        fclose(f);
+    return found ? pages * sysconf(_SC_PAGESIZE) : -1;
+}
+
+/* Of the process that trains, where what was started is a script around it. */
+static void read_figures(figures *f, const status *s, pace *p)
+{
+    if (s->stepped_at > 0)
+        pace_note(p, s->step, s->stepped_at, s->waited);
+    f->rate = pace_rate(p, torc_seconds());
+    f->waiting = pace_waiting(p);
+    if (s->losses > 0)
+        snprintf(f->loss, sizeof f->loss, "%.6g", s->loss);
+    f->tensors = s->stepped_at > 0 ? s->bytes : -1;
+    f->resident = resident_bytes(s->pid);
+}
+
+void pulse_read(report *beat, char words[PULSE_TEXT], pace *p, int pid)
 {
     const char *path = getenv(REPORT_STATUS);
     status s;
-    *beat = (report){.kind = REPORT_BEAT, .age = -1, .step = -1, .line = words};
+    *beat =
+        (report){.kind = REPORT_BEAT, .age = -1, .step = -1, .figures = NO_FIGURES, .line = words};
     words[0] = 0;
+    beat->figures.resident = resident_bytes(pid);
     if (!path || !status_read(path, &s))
         return;
+    read_figures(&beat->figures, &s, p);
     status_in_words(&s, words, PULSE_TEXT);
     beat->step = s.step;
     beat->length = strlen(words);

@@ -10,13 +10,15 @@
 #ifndef LAUNCHER_PULSE_H
 #define LAUNCHER_PULSE_H
 
+#include "launcher/pace.h"
 #include "launcher/report.h"
 
 enum { PULSE_TEXT = 512 };
 
 /* Makes the memory and sets the variable, unless the user has set it. Before the program starts. */
 void pulse_open(void);
-/* Fills in a beat; its text, at most PULSE_TEXT bytes, is put into `words`. */
-void pulse_read(report *beat, char words[PULSE_TEXT]);
+/* Fills in a beat of a program whose process is `pid`, or 0; its text, at most PULSE_TEXT bytes, is
+ * put into `words`. `p` is what was seen of its steps before. */
+void pulse_read(report *beat, char words[PULSE_TEXT], pace *p, int pid);
 
 #endif

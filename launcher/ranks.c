@@ -12,8 +12,10 @@ ranks ranks_new(int n)
 {
     ranks all = {
         .of = base_alloc((size_t)n, sizeof(rank)), .n = n, .first_failure = -1, .first_over = -1};
-    for (int r = 0; r < n; r++)
+    for (int r = 0; r < n; r++) {
         all.of[r].step = -1;
+        all.of[r].figures = NO_FIGURES;
+    }
     return all;
 }
 
@@ -57,6 +59,7 @@ void ranks_line(ranks *all, int r, const char *line, size_t length)
 void ranks_beat(ranks *all, int r, const report *beat)
 {
     rank *me = &all->of[r];
+    me->figures = beat->figures;
     if (beat->age < 0) /* it says nothing of itself: only what it prints is a sign of life */
         return;
     me->alive = fmax(me->alive, torc_seconds() - 1e-3 * (double)beat->age);

@@ -25,7 +25,8 @@ typedef struct rank {
     double alive; /* when the program itself last gave a sign of life */
     bool waits;   /* for other ranks */
     int64_t step; /* -1: it does not say */
-    text seen;    /* what it was doing then, in words; empty: it does not say */
+    figures figures;
+    text seen; /* what it was doing then, in words; empty: it does not say */
     char host[REPORT_HOST_SIZE];
     int pid;
     ending end;

@@ -13,6 +13,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* ---- the environment ---- */
+
+static void set_number(const char *name, int n)
+{
+    char *number = base_format("%d", n);
+    setenv(name, number, 1);
+    free(number);
+}
+
+void report_tell_shims(int ranks, int attempt, const char *address, const char *token)
+{
+    set_number(REPORT_WORLD_SIZE, ranks);
+    set_number(REPORT_ATTEMPT, attempt);
+    setenv(REPORT_ADDRESS, address, 1);
+    setenv(REPORT_TOKEN, token, 1);
+}
+
 /* ---- messages ---- */
 
 /* Those that carry a text: a word in front of it. */
@@ -26,6 +43,16 @@ static void write_text(text *out, const report *r)
     for (int i = 0; i < ARRAY_LENGTH(texts); i++)
         if (texts[i].kind == r->kind)
             text_add(out, texts[i].word, strlen(texts[i].word));
+    text_add(out, r->line, r->length);
+    text_add(out, "\n", 1);
+}
+
+static void write_beat(text *out, const report *r)
+{
+    const figures *f = &r->figures;
+    text_format(out, "beat %lld %d %lld ", (long long)r->age, r->waits, (long long)r->step);
+    text_format(out, "%.6g %.6g %lld %lld %s ", f->rate, f->waiting, (long long)f->tensors,
+                (long long)f->resident, f->loss[0] ? f->loss : "-");
     text_add(out, r->line, r->length);
     text_add(out, "\n", 1);
 }
@@ -45,8 +72,7 @@ void report_write(text *out, const report *r)
         write_text(out, r);
         break;
     case REPORT_BEAT:
-        text_format(out, "beat %lld %d %lld %.*s\n", (long long)r->age, r->waits,
-                    (long long)r->step, (int)r->length, r->line ? r->line : "");
+        write_beat(out, r);
         break;
     case REPORT_WELCOME:
         text_format(out, "welcome %d\n", r->milliseconds);
@@ -71,6 +97,22 @@ static bool of_kind(report *r, report_kind kind, bool well_formed)
 {
     r->kind = kind;
     return well_formed;
+}
+
+/* r->line is then the rest of `word`. */
+static bool read_beat(const char *word, report *r)
+{
+    int waits, rest = 0;
+    long long age, step, tensors, resident;
+    figures f;
+    int found = sscanf(word, "beat %lld %d %lld %lf %lf %lld %lld %15s %n", &age, &waits, &step,
+                       &f.rate, &f.waiting, &tensors, &resident, f.loss, &rest);
+    if (found != 8 || rest == 0)
+        return false;
+    f.tensors = tensors;
+    f.resident = resident;
+    *r = (report){.age = age, .waits = waits, .step = step, .figures = f, .line = word + rest};
+    return true;
 }
 
 bool report_read(const char *line, size_t length, report *r)
@@ -99,14 +141,10 @@ bool report_read(const char *line, size_t length, report *r)
         r->end.asked = asked;
         return of_kind(r, REPORT_EXIT, true);
     }
-    int waits, text = 0;
-    long long age, step;
-    if (sscanf(word, "beat %lld %d %lld %n", &age, &waits, &step, &text) == 3 && text > 0) {
-        r->age = age;
-        r->step = step;
-        r->waits = waits;
-        r->line = line + text;
-        r->length = length - (size_t)text;
+    if (read_beat(word, r)) {
+        size_t before = (size_t)(r->line - word);
+        r->line = line + before;
+        r->length = length - before;
         return of_kind(r, REPORT_BEAT, true);
     }
     if (sscanf(word, "welcome %d", &r->milliseconds) == 1)

@@ -7,8 +7,8 @@
  *       start PID                                        the program runs
  *       line TEXT                                        one line of its stderr
  *       out TEXT, part TEXT                              one of its stdout, a piece without newline
- *       beat AGE WAITS STEP TEXT                         each second: I am here, and my program
- *                        beat -1 0 -1                    each second, where hosts are several
+ *       beat AGE WAITS STEP FIGURES TEXT                 each second: I am here, and my program
+ *                        beat -1 0 -1 ...                each second, where hosts are several
  *                        signal NUMBER MILLISECONDS      ask the program; see `ask`
  *                        end MILLISECONDS                TERM now, KILL that much later
  *       exit CODE SIGNAL CORE ASKED                      it is over
@@ -20,6 +20,7 @@
  *   age        milliseconds since the program's own last sign of life; -1: it gives none
  *   waits      the program waits for other ranks
  *   step       that it is at; -1: it does not say
+ *   figures    for people who look on (top.h): nothing is decided by them
  *   ask        the signal goes to programs that catch it, and those that do not are ended as by
  *              `end`; -1 milliseconds: they are left alone
  *
@@ -32,6 +33,8 @@
 #include "launcher/spawn.h"
 #include "launcher/text.h"
 
+#include <math.h>
+
 /* ---- the environment variables between supervisor, shim and program ---- */
 
 #define REPORT_ADDRESS "TORC_LAUNCH_ADDRESS" /* supervisor to shim: 10.0.0.7:40123 */
@@ -42,6 +45,9 @@
 #define REPORT_LAUNCHED "TORC_LAUNCHED_AT"   /* to the program: the same in all attempts */
 
 /* The shim takes the first two away before the program sees them. */
+
+/* Sets all of them but the third and the last, for children of this process. */
+void report_tell_shims(int ranks, int attempt, const char *address, const char *token);
 
 enum {
     REPORT_TOKEN_SIZE = 33, /* 128 random bits as hexadecimal digits, and the 0 */
@@ -64,6 +70,15 @@ typedef enum report_kind {
     REPORT_LEAVE
 } report_kind;
 
+/* NAN, -1 and "-": it does not say. A loss is a word because it may also be NAN itself. */
+typedef struct figures {
+    double rate, waiting; /* steps a second; the part of the time that gradients were awaited */
+    int64_t tensors, resident; /* bytes: the most that tensors took at a time; all of it now */
+    char loss[16];             /* the last that the program read */
+} figures;
+
+#define NO_FIGURES ((figures){NAN, NAN, -1, -1, "-"})
+
 typedef struct report {
     report_kind kind;
     char token[REPORT_TOKEN_SIZE], host[REPORT_HOST_SIZE]; /* hello */
@@ -74,6 +89,7 @@ typedef struct report {
     int64_t age;      /* beat */
     bool waits;       /* beat */
     int64_t step;     /* beat */
+    figures figures;  /* beat */
     int signal;       /* signal */
     ending end;       /* exit */
     int milliseconds; /* end, welcome, signal */

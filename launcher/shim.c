@@ -26,6 +26,7 @@
 #include "launcher/bind.h"
 #include "launcher/catchers.h"
 #include "launcher/outputs.h"
+#include "launcher/probe.h"
 #include "launcher/program.h"
 #include "launcher/pulse.h"
 #include "launcher/report.h"
@@ -52,6 +53,7 @@ typedef struct keeper {
     ending end;                     /* once it is over */
     int supervisor, front, signals; /* descriptors; -1: closed */
     outputs outputs;
+    pace pace;                        /* of the program's steps */
     double term_at, kill_at, beat_at; /* torc_seconds() */
     double patience, heard;           /* seconds; when the supervisor last said something */
     text out, message_rest;
@@ -104,7 +106,7 @@ static void beat(keeper *k)
     hand_on_wish(k); /* it may catch it by now */
     report r;
     char words[PULSE_TEXT];
-    pulse_read(&r, words);
+    pulse_read(&r, words, &k->pace, k->program);
     report_write(&k->out, &r);
     k->beat_at = torc_seconds() + beat_seconds;
     flush_reports(k);
@@ -311,7 +313,7 @@ static _Noreturn void keep(keeper *k, const char *address, const char *token, ch
     unsetenv(REPORT_ADDRESS);
     unsetenv(REPORT_TOKEN);
     k->signals = spawn_signal_fd(false);
-    spawn_adopt_orphans();
+    spawn_adopt_orphans(true);
     run_program(k, words);
     /* The program has them now. Held here as well, their end could not be seen. */
     close(STDIN_FILENO);
@@ -328,7 +330,7 @@ static _Noreturn void be_front(pid_t keeper_pid)
     ending end = {.code = EXIT_LAUNCHER};
     close(STDIN_FILENO);
     close(STDOUT_FILENO);
-    spawn_adopt_orphans();
+    spawn_adopt_orphans(true);
     spawn_reap(keeper_pid, true, &end);
     spawn_end_orphans(); /* a keeper that was killed could not */
     _exit(spawn_exit_code(&end));
@@ -358,6 +360,8 @@ void shim_main(char **words)
     const char *address = getenv(REPORT_ADDRESS), *token = getenv(REPORT_TOKEN);
     if (!address || !token)
         run_alone(words);
+    if (!strcmp(words[0], PROBE_WORD)) /* no program's name: it would have been looked up */
+        probe_main(atoi(rank), address, token);
 
     int ends[2];
     prctl(PR_SET_PDEATHSIG, SIGKILL);

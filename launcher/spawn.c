@@ -86,9 +86,9 @@ pid_t spawn_start(const spawn *s)
     return why ? -1 : child;
 }
 
-void spawn_adopt_orphans(void)
+void spawn_adopt_orphans(bool from_now)
 {
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_CHILD_SUBREAPER, from_now);
 }
 
 /* The kernel's list of our children; false at its end, or where this kernel keeps none. */

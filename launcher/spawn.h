@@ -39,9 +39,9 @@ typedef struct ending {
     bool asked;       /* it was told to end before it did: no cause of anything */
 } ending;
 
-/* From now on a descendant whose parent dies becomes a child of this process, also one that left
- * the process group; spawn_end_orphans() kills all children there are, and theirs. */
-void spawn_adopt_orphans(void);
+/* From now on, or no longer, a descendant whose parent dies becomes a child of this process, also
+ * one that left the process group; spawn_end_orphans() kills all children there are, and theirs. */
+void spawn_adopt_orphans(bool from_now);
 void spawn_end_orphans(void);
 
 /* False while the child lives, unless `block` is set: then this waits. Once it is over, what it

@@ -261,6 +261,7 @@ static void beat(supervisor *s, double now)
     for (int r = 0; r < s->ranks.n; r++)
         if (vitals_cut_off(&s->vitals, &s->ranks.of[r], now))
             peers_drop_rank(&s->peers, r);
+    board_note(&s->job->board, &s->ranks, false);
 }
 
 static void keep_deadlines(supervisor *s)
@@ -329,27 +330,12 @@ static outcome conclude(supervisor *s, const plan *p)
     show_held(s);
     outcome o = outcome_of(p, &s->ranks, &s->mpirun, s->wish, &s->out);
     say_bytes(STDERR_FILENO, s->out.bytes, s->out.used);
+    board_note(&s->job->board, &s->ranks, true);
     events_attempt_end(&s->job->events, s->attempt, &s->ranks, o.code);
     return o;
 }
 
 /* ---- the start ---- */
-
-static void set_number(const char *name, int n)
-{
-    char *number = base_format("%d", n);
-    setenv(name, number, 1);
-    free(number);
-}
-
-static void set_environment(const command *c, const supervisor *s, const char *address)
-{
-    command_apply(c);
-    set_number(REPORT_WORLD_SIZE, s->ranks.n);
-    set_number(REPORT_ATTEMPT, s->attempt);
-    setenv(REPORT_ADDRESS, address, 1);
-    setenv(REPORT_TOKEN, s->token, 1);
-}
 
 static void clean_up(supervisor *s)
 {
@@ -388,9 +374,11 @@ outcome supervise(const plan *p, const command *c, int attempt, session *job)
     s.start_by = torc_seconds() + o->start_timeout;
     start_listening(&s, p, address, sizeof address);
     report_new_token(s.token);
-    set_environment(c, &s, address);
+    command_apply(c);
+    report_tell_shims(s.ranks.n, attempt, address, s.token);
     int input = relay_open(&job->input);
     s.mpirun = starter_start(p->backend, c, input);
+    board_note(&job->board, &s.ranks, true);
     while (!s.mpirun.gone || peers_any(&s.peers))
         supervise_once(&s);
     outcome end = conclude(&s, p);

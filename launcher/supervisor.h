@@ -4,6 +4,7 @@
 #ifndef LAUNCHER_SUPERVISOR_H
 #define LAUNCHER_SUPERVISOR_H
 
+#include "launcher/board.h"
 #include "launcher/events.h"
 #include "launcher/outcome.h"
 #include "launcher/relay.h"
@@ -14,6 +15,7 @@ typedef struct session {
     int signals; /* descriptor (spawn_signal_fd) */
     relay input;
     events events;
+    board board; /* for those who look on */
     bool wished; /* SIGUSR1 came: the ranks are to save and leave */
 } session;
 

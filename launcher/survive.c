@@ -34,7 +34,10 @@ static void put(search *s, int i, int ranks)
         return;
     }
     next->of = base_grow(next->of, (size_t)next->n + 1, sizeof *next->of);
-    next->of[next->n++] = (host){base_strdup(s->known->of[i].name), s->known->of[i].slots, ranks};
+    next->of[next->n++] = s->known->of[i];
+    last = &next->of[next->n - 1];
+    last->name = base_strdup(last->name);
+    last->ranks = ranks;
 }
 
 /* Hosts that have no rank yet come first, for they bring memory and cores of their own. Returns how

@@ -18,6 +18,8 @@
 #include "launcher/say.h"
 #include "launcher/shim.h"
 #include "launcher/slurm.h"
+#include "launcher/terminal.h"
+#include "launcher/top.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -76,10 +78,21 @@ static void hand_on_binding(const options *o)
 
 static int examine(const options *o)
 {
-    hosts all = plan_hosts(o);
+    hosts all = plan_hosts(o), reached = {0};
+    findings found = {0};
     const char *agent = getenv("OMPI_MCA_plm_rsh_agent");
-    bool json = o->json_events && !strcmp(o->json_events, "-");
-    int code = doctor(&all, agent ? agent : "ssh", slurm_is_here(), json);
+    doctor_look_around(&found);
+    doctor_reach(&found, &all, agent ? agent : "ssh", slurm_is_here(), &reached);
+    if (hosts_elsewhere(&reached)) {
+        survey s = {0};
+        plan_survey(o, &reached, true, &s);
+        survey_add_this_host(&s);
+        doctor_hosts(&found, &s);
+        survey_free(&s);
+    }
+    int code = doctor_tell(&found, o->json_events && !strcmp(o->json_events, "-"));
+    findings_free(&found);
+    hosts_free(&reached);
     hosts_free(&all);
     return code;
 }
@@ -91,8 +104,10 @@ static int launch(const options *o)
     int code = 0;
     if (o->dry_run)
         show(&p);
-    else
+    else {
+        terminal_start();
         code = attempts_run(&p, o);
+    }
     plan_free(&p);
     return code;
 }
@@ -114,6 +129,8 @@ int main(int argc, char **argv)
     }
     if (o.doctor)
         return examine(&o);
+    if (o.top)
+        return top_main(o.program);
     if (!o.program[0])
         quit(EXIT_USAGE, "no program given: torcrun [options] program [arguments]");
     must_find(o.program[0]);

@@ -5,6 +5,7 @@
 #include "launcher/bind.c"
 #include "launcher/machine.c"
 #include "launcher/machine_pci.c"
+#include "launcher/net.c"
 #include "launcher/text.c"
 
 #include "tests/harness.h"
@@ -80,16 +81,110 @@ TEST(the_users_own_settings_stay)
     bind_this_process(BIND_AUTO, (bind_seat){0, 9}, false, hear, line);
     CHECK_TEXT(line, "2 ranks of this host share GPU 0: there are fewer GPUs than ranks");
 
+    machine m = {0};
     binding b = {.gpu = "5", .threads = 2};
-    set_environment(&b, "1,5");
-    CHECK(!getenv("CUDA_VISIBLE_DEVICES") && !getenv("OMP_NUM_THREADS"));
-    set_environment(&b, NULL);
+    set_environment(&m, &b, NULL);
     CHECK_TEXT(getenv("CUDA_VISIBLE_DEVICES"), "5");
     CHECK_TEXT(getenv("CUDA_DEVICE_ORDER"), "PCI_BUS_ID");
+    CHECK(!getenv("OMP_NUM_THREADS"));
     unsetenv("TORC_THREADS");
     setenv("OMP_NUM_THREADS", "7", 1);
-    set_environment(&b, NULL);
+    set_environment(&m, &b, NULL);
     CHECK_TEXT(getenv("OMP_NUM_THREADS"), "7");
+}
+
+/* ---- devices ---- */
+
+/* What rank `rank` of `ranks` gets of this list, on the host of the stored topology. */
+static const char *gpu_of(const machine *m, const char *list, int rank, int ranks)
+{
+    binding b = bind_plan(m, list, (bind_seat){rank, ranks}, BIND_AUTO);
+    forget_settings();
+    setenv("CUDA_VISIBLE_DEVICES", list, 1);
+    set_environment(m, &b, list);
+    return getenv("CUDA_VISIBLE_DEVICES");
+}
+
+TEST(a_list_of_gpus_is_narrowed)
+{
+    static const char mig[] = "MIG-1a-2b,MIG-1a-3c,GPU-5abc";
+    machine m;
+    CHECK(machine_read(&m, &(machine_source){.xml = "tests/topologies/switches.xml"}));
+    unsetenv("CUDA_DEVICE_ORDER");
+    CHECK_TEXT(gpu_of(&m, "2,3,5", 0, 3), "2");
+    CHECK_TEXT(gpu_of(&m, "2,3,5", 1, 3), "3");
+    CHECK_TEXT(gpu_of(&m, "2,3,5", 2, 3), "5");
+    CHECK_TEXT(gpu_of(&m, "2,3,5", 3, 4), "2"); /* fewer than ranks: shared */
+    CHECK_TEXT(gpu_of(&m, "7", 3, 4), "7");     /* Slurm's --gpus-per-task */
+    CHECK_TEXT(gpu_of(&m, mig, 0, 3), "MIG-1a-2b");
+    CHECK_TEXT(gpu_of(&m, mig, 1, 3), "MIG-1a-3c");
+    CHECK_TEXT(gpu_of(&m, mig, 2, 3), "GPU-5abc");
+    CHECK_TEXT(gpu_of(&m, "", 1, 2), "");
+    CHECK_TEXT(gpu_of(&m, "-1", 1, 2), "-1");
+    CHECK(!getenv("CUDA_DEVICE_ORDER")); /* the numbers are the user's */
+    setenv("TORC_DEVICE", "cuda:1", 1);
+    CHECK_TEXT(gpu_of(&m, "2,3,5", 1, 3), "2,3,5");
+    setenv("TORC_DEVICE", "cuda", 1);
+    CHECK_TEXT(gpu_of(&m, "2,3,5", 1, 3), "3");
+    unsetenv("TORC_DEVICE");
+    machine_free(&m);
+}
+
+static void forget_nics(void)
+{
+    unsetenv("NCCL_IB_HCA");
+    unsetenv("UCX_NET_DEVICES");
+    unsetenv("NCCL_SOCKET_IFNAME");
+    unsetenv("OMPI_MCA_btl_tcp_if_include");
+}
+
+/* Eight GPUs, four NICs, two GPUs and a NIC behind each switch. */
+TEST(the_nearest_nic_is_handed_on)
+{
+    machine m;
+    CHECK(machine_read(&m, &(machine_source){.xml = "tests/topologies/switches.xml"}));
+    for (int r = 0; r < 8; r++) {
+        char hca[16], device[16];
+        binding b = bind_plan(&m, NULL, (bind_seat){r, 8}, BIND_AUTO);
+        snprintf(hca, sizeof hca, "=mlx5_%d", r / 2);
+        snprintf(device, sizeof device, "mlx5_%d:1", r / 2);
+        forget_nics();
+        forget_settings();
+        set_environment(&m, &b, NULL);
+        CHECK_TEXT(getenv("NCCL_IB_HCA"), hca);
+        CHECK_TEXT(getenv("UCX_NET_DEVICES"), device);
+        CHECK(!getenv("NCCL_SOCKET_IFNAME") && !getenv("OMPI_MCA_btl_tcp_if_include"));
+    }
+    setenv("NCCL_IB_HCA", "mlx5", 1);
+    binding b = bind_plan(&m, NULL, (bind_seat){7, 8}, BIND_AUTO);
+    set_environment(&m, &b, NULL);
+    CHECK_TEXT(getenv("NCCL_IB_HCA"), "mlx5"); /* the user's own */
+    forget_nics();
+    m.nic_count = 1; /* nothing to choose */
+    b = bind_plan(&m, NULL, (bind_seat){7, 8}, BIND_AUTO);
+    set_environment(&m, &b, NULL);
+    CHECK(!getenv("NCCL_IB_HCA") && !getenv("UCX_NET_DEVICES"));
+    m.nic_count = 4;
+    b = bind_plan(&m, NULL, (bind_seat){7, 8}, BIND_NONE);
+    set_environment(&m, &b, NULL);
+    CHECK(!getenv("NCCL_IB_HCA") && !getenv("UCX_NET_DEVICES"));
+    machine_free(&m);
+}
+
+/* lo stands for a card with an address, and for a second one of the same network. */
+TEST(plain_nics_are_chosen_within_a_network)
+{
+    machine_device nics[] = {{.name = "lo"}, {.name = "no0"}};
+    machine m = {.nics = nics, .nic_count = 2};
+    binding b = {.nic = &nics[0]};
+    forget_nics();
+    set_environment(&m, &b, NULL);
+    CHECK(!getenv("NCCL_SOCKET_IFNAME") && !getenv("OMPI_MCA_btl_tcp_if_include"));
+    strcpy(nics[1].name, "lo");
+    set_environment(&m, &b, NULL);
+    CHECK_TEXT(getenv("NCCL_SOCKET_IFNAME"), "=lo");
+    CHECK_TEXT(getenv("OMPI_MCA_btl_tcp_if_include"), "lo");
+    CHECK(!getenv("NCCL_IB_HCA") && !getenv("UCX_NET_DEVICES"));
 }
 
 TEST(what_cannot_be_bound_goes_on)

@@ -48,6 +48,18 @@ static const way ways[] = {
     {"hang", "--hang-timeout 2", "exec sleep $NAP", 124, "hangs: no sign of life for 2 s"},
 };
 
+/* Slurm itself listens on its own ports (16817, slurmd's 6818) and munge on a socket of the
+ * cluster's folder; whatever else listens or is connected on a host would be of the job. In
+ * /proc/net/tcp the fourth word is the state: 01 connected, 0A listening. Files: the folders of
+ * Open MPI's sessions, and sockets beside them. */
+static void check_no_sockets_left(const char *name)
+{
+    on_cluster("for n in 'sx' 'on n0' 'on n1'; do $n cat /proc/net/tcp; done | "
+               "awk '$4 == \"01\" || $4 == \"0A\" {print $2, $3, $4}' | "
+               "grep -v ':41B1 \\|:1AA2 '; find tmp -mindepth 1 ! -name 'torc-*'");
+    test_check(!*output, __FILE__, __LINE__, "%s left sockets or folders:\n%s", name, output);
+}
+
 static void check_nothing_left(const char *name)
 {
     char marks[32];
@@ -59,6 +71,7 @@ static void check_nothing_left(const char *name)
         return;
     on_cluster("for n in n0 n1; do on $n 'ls /dev/shm'; done");
     test_check(!*output, __FILE__, __LINE__, "%s left in /dev/shm:\n%s", name, output);
+    check_no_sockets_left(name);
 }
 
 /* `start` is torcrun's command up to its own options; 4 ranks, the last on the last host. */
@@ -67,11 +80,12 @@ static void check_way(const way *w, const char *start, const char *host)
     char where[64];
     double began = seconds_now();
     snprintf(where, sizeof where, "torcrun: rank 3 on host %s", host);
-    int code = on_cluster("ulimit -c 0; %s --oversubscribe %s sh -c '" RANK_HERE
-                          "if [ $R = 3 ]; then sleep 0.2; %s; fi; "
-                          "while echo alive; do sleep 0.3; done' marks=$NAP > said; "
-                          "c=$?; grep torcrun: -A9 said; exit $c",
-                          start, w->options, w->last);
+    int code = on_cluster(
+        "ulimit -c 0; mkdir -p tmp; export TMPDIR=$PWD/tmp; %s --oversubscribe %s sh -c '" RANK_HERE
+        "if [ $R = 3 ]; then sleep 0.2; %s; fi; "
+        "while echo alive; do sleep 0.3; done' marks=$NAP > said; "
+        "c=$?; grep torcrun: -A9 said; exit $c",
+        start, w->options, w->last);
     double took = seconds_now() - began;
     test_check(code == w->code, __FILE__, __LINE__, "%s: %s: code %d, expected %d", start, w->name,
                code, w->code);
@@ -115,6 +129,31 @@ TEST(ways_to_die_over_srun)
     cluster_down();
 }
 
+/* A real ssh between the hosts, instead of the cluster's own way to start programs there. */
+TEST(ways_to_die_over_ssh)
+{
+    if (access("/usr/sbin/sshd", X_OK) != 0)
+        test_skip("no /usr/sbin/sshd (the package openssh-server)");
+    setenv("SSH", "1", 1);
+    cluster_up();
+    write_program("ssh-there", "#!/bin/sh\n"
+                               "exec ssh -F $SLURM_SANDBOX/etc/ssh/config \"$@\"\n");
+    static const char start[] = "env OMPI_MCA_plm=rsh OMPI_MCA_plm_rsh_agent=$PWD/ssh-there sx "
+                                "torcrun --env NAP --hosts n0:2,n1:2";
+    CHECK_INT(on_cluster("%s sh -c '" RANK_HERE "echo $R $(hostname)' | sort", start), 0);
+    CHECK_TEXT(output, "0 n0\n1 n0\n2 n1\n3 n1\n");
+    CHECK_INT(on_cluster("%s sh -c '" RANK_HERE "[ $R != 3 ] || exit 3; sleep $NAP'", start), 3);
+    CHECK_SAYS("torcrun: rank 3 on host n1 ");
+    CHECK_INT(on_cluster("%s sh -c '" RANK_HERE "[ $R != 3 ] || kill -9 $$; sleep $NAP'", start),
+              137);
+    CHECK_SAYS("was ended by signal 9 (SIGKILL)");
+    CHECK_INT(on_cluster("(sleep 2; node off n1) & %s sleep $NAP", start), 70);
+    CHECK_SAYS(" on host n1 ");
+    CHECK_SAYS("was lost");
+    CHECK_INT(count_naps(), 0);
+    cluster_down();
+}
+
 /* ---- where ranks run, and what they are given ---- */
 
 TEST(ranks_follow_the_host_list)
@@ -139,6 +178,84 @@ TEST(ranks_follow_the_host_list)
     CHECK_SAYS("the job needs 3 hosts, and 2 are known");
     CHECK_INT(on_cluster("sx torcrun --hosts n7:2 true"), 69);
     CHECK_SAYS("nobody knows the address of host n7");
+    cluster_down();
+}
+
+/* ---- hosts that differ ---- */
+
+/* What mpirun starts programs on the hosts with, where n1 shall have only one core and one GPU, and
+ * another Open MPI. */
+static void make_n1_poor(void)
+{
+    write_program("agent", "#!/bin/sh\n"
+                           "export CUDA_VISIBLE_DEVICES=0,1,2\n"
+                           "[ $1 = n1 ] || exec $SLURM_SANDBOX/bin/on \"$@\"\n"
+                           "export CUDA_VISIBLE_DEVICES=0\n"
+                           "exec taskset -c $(taskset -cp $$ | sed 's/.*: *\\([0-9]*\\).*/\\1/') "
+                           "$SLURM_SANDBOX/bin/on \"$@\"\n");
+    /* -a: called by its path, mpirun would put its own folder before all others of PATH there. */
+    write_program("mpirun", "#!/bin/bash\n"
+                            "[ $(hostname) = n1 ] && echo 'mpirun (Open MPI) 4.0.9' && exit\n"
+                            "exec -a mpirun $(command -pv mpirun) \"$@\"\n");
+}
+
+#define AGENT(name) "env OMPI_MCA_plm=rsh OMPI_MCA_plm_rsh_agent=$PWD/" name " sx "
+
+TEST(each_host_is_counted)
+{
+    cluster_up();
+    make_n1_poor();
+    int cores = (int)sysconf(_SC_NPROCESSORS_ONLN), on_n0 = 0;
+    CHECK_INT(on_cluster(AGENT("agent") "torcrun --hosts n0,n1 hostname | sort | uniq -c"), 0);
+    CHECK_SAYS(" 1 n1\n");
+    CHECK(sscanf(output, "%d n0", &on_n0) == 1 && on_n0 >= 1 && on_n0 <= cores);
+    CHECK_INT(on_cluster(AGENT("agent") "torcrun --oversubscribe --nproc-per-node gpu --hosts "
+                                        "n0,n1 hostname | sort | uniq -c"),
+              0);
+    CHECK_SAYS(" 3 n0\n");
+    CHECK_SAYS(" 1 n1\n");
+    CHECK_INT(on_cluster("$RSH torcrun --nproc-per-node gpu --hosts n0,n1 true"), 64);
+    CHECK_SAYS("--nproc-per-node gpu: there is no GPU on host n0");
+    CHECK_INT(on_cluster("$SLURM torcrun --nproc-per-node numa sh -c 'hostname' | sort"), 0);
+    CHECK_TEXT(output, "n0\nn1\n");
+    CHECK_INT(on_cluster("$RSH torcrun --dry-run --nproc-per-node core --hosts n0,n1 true"), 0);
+    CHECK_SAYS("torcrun: cores are counted on this host only: --dry-run asks no other\n");
+    cluster_down();
+}
+
+TEST(the_doctor_compares_hosts)
+{
+    double rate = 0;
+    cluster_up();
+    make_n1_poor();
+    CHECK_INT(on_cluster("node rate n1 200mbit; " AGENT("agent") "torcrun --doctor --hosts n0,n1"),
+              0);
+    CHECK_SAYS("warn  differs: 4.1.4 on n0,login; 4.0.9 on n1\n");
+    const char *line = strstr(output, "n0 to n1 ");
+    CHECK(line && sscanf(line, "n0 to n1 warn %lf Gbit/s over eth0, of which 10", &rate) == 1);
+    test_check(rate > 0.15 && rate < 0.21, __FILE__, __LINE__, "%g of 0.2 Gbit/s", rate);
+    CHECK_INT(on_cluster("rm mpirun; $SLURM torcrun --doctor"), 0);
+    CHECK_SAYS("ok    on all 3 hosts: torcrun ");
+    CHECK_SAYS("n1 to n0 ");
+    cluster_down();
+}
+
+/* One takes programs and never starts them, the other is off. */
+TEST(the_doctor_does_not_wait_for_ever)
+{
+    cluster_up();
+    write_program("stuck", "#!/bin/sh\ncase \"$*\" in *orted*) exec sleep $NAP;; esac\n"
+                           "exec $SLURM_SANDBOX/bin/on \"$@\"\n");
+    double began = seconds_now();
+    CHECK_INT(on_cluster(AGENT("stuck") "torcrun --doctor --start-timeout 2 --hosts n0,n1"), 70);
+    CHECK_SAYS("bad   torcrun starts on none of them");
+    CHECK_INT(on_cluster("node off n1; $RSH torcrun --doctor --hosts n0,n1"), 70);
+    CHECK_SAYS("\nn1                bad  ");
+    CHECK_SAYS("on all 2 hosts: "); /* login and n0 */
+    CHECK(seconds_now() - began < 20);
+    while (count_naps() > 0 && seconds_now() - began < 20)
+        usleep(100000);
+    CHECK_INT(count_naps(), 0);
     cluster_down();
 }
 

@@ -1,7 +1,7 @@
 /*
  * The choice of the level, the device's memory, and the walk beneath the kernels.
  */
-#include "core/cpu/walk.h"
+#include "core/walk.h"
 #include "tests/cpu_tensors.h"
 #include "tests/harness.h"
 

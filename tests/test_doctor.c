@@ -2,6 +2,7 @@
 #define _GNU_SOURCE          /* cpu_set_t */
 #include "launcher/doctor.c" /* the launcher is no library: its rooms are tested inside */
 #include "launcher/doctor_host.c"
+#include "launcher/doctor_hosts.c"
 #include "launcher/doctor_reach.c"
 #include "launcher/doctor_tools.c"
 
@@ -117,13 +118,15 @@ static void check_reach(const char *list, const char *agent, bool slurm, doctor_
                         const char *piece)
 {
     findings all = {0};
-    hosts h = {0};
+    hosts h = {0}, reached = {0};
     CHECK(hosts_add_list(&h, list));
-    doctor_reach(&all, &h, agent, slurm);
+    doctor_reach(&all, &h, agent, slurm, &reached);
     CHECK_INT(all.n, 1);
     if (all.n)
         check_finding(all.of[0], state, piece);
+    CHECK_INT(reached.n, h.n - (state == DOCTOR_BAD)); /* localhost is always reached */
     findings_free(&all);
+    hosts_free(&reached);
     hosts_free(&h);
 }
 
@@ -155,6 +158,99 @@ TEST(refusing_is_an_answer)
     check_reach("127.1.2.3", "ssh", true, DOCTOR_OK, "answers; Slurm");
 }
 
+/* ---- hosts beside each other ---- */
+
+TEST(streams)
+{
+    check_finding(doctor_stream("n0", "n1", 1.17e9, "eth0 10000", "eth1 10000"), DOCTOR_OK,
+                  "9.36 Gbit/s over eth1 (10 Gbit/s)");
+    check_finding(doctor_stream("n0", "n1", 0.11e9, "eth0 10000", "eth0 10000"), DOCTOR_WARN,
+                  "0.88 Gbit/s over eth0, of which 10 Gbit/s were to be expected");
+    check_finding(doctor_stream("n0", "n1", 0.11e9, "eth0 10000", "eth0 1000"), DOCTOR_OK,
+                  "0.88 Gbit/s over eth0 (1 Gbit/s)");
+    check_finding(doctor_stream("n0", "n1", 2e9, "ib0 200000", "ib0 200000"), DOCTOR_OK,
+                  "16 Gbit/s over ib0 (200 Gbit/s)");
+    check_finding(doctor_stream("n0", "n1", 1e9, "ib0 200000", "ib0 200000"), DOCTOR_WARN,
+                  "8 Gbit/s over ib0, of which 20 Gbit/s");
+    check_finding(doctor_stream("n0", "n1", 1e6, "wlan0", "wlan0"), DOCTOR_OK, "0.008 Gbit/s");
+    check_finding(doctor_stream("n0", "n1", 0, "eth0 100", "eth0 100"), DOCTOR_BAD,
+                  "nothing came over eth0");
+}
+
+/* Hosts as their probes would tell of them, "name=value" a line; NULL: did not answer. */
+static findings compare(int n, const char *const *told)
+{
+    static const char *names[] = {"n0", "n1", "n2"};
+    survey_host of[3] = {0};
+    survey s = {of, names, n, "no route to host"};
+    findings all = {0};
+    for (int i = 0; i < n; i++) {
+        fact which;
+        of[i].from = -1;
+        of[i].answered = told[i] != NULL;
+        for (const char *at = told[i]; at && *at; at += strcspn(at, "\n"), at += *at != 0)
+            CHECK(facts_read(&of[i].facts, at, strcspn(at, "\n"), &which));
+    }
+    doctor_hosts(&all, &s);
+    return all;
+}
+
+#define HOST(mpi) "torcrun=1.0\nOpen MPI=" mpi "\nhwloc=2.9\nGPUs=0\n"
+
+TEST(versions_of_several_hosts)
+{
+    findings all = compare(2, (const char *[]){HOST("4.1.4"), HOST("4.1.4")});
+    CHECK_INT(all.n, 1);
+    check_finding(all.of[0], DOCTOR_OK, "on all 2 hosts: torcrun 1.0, Open MPI 4.1.4, hwloc 2.9");
+    findings_free(&all);
+
+    all = compare(3, (const char *[]){HOST("4.1.4"), HOST("4.1.5"), HOST("4.1.4")});
+    CHECK_INT(all.n, 2);
+    CHECK_TEXT(all.of[0].name, "Open MPI");
+    check_finding(all.of[0], DOCTOR_WARN, "differs: 4.1.4 on n0,n2; 4.1.5 on n1");
+    check_finding(all.of[1], DOCTOR_OK, "on all 3 hosts: torcrun 1.0, hwloc 2.9");
+    findings_free(&all);
+
+    all = compare(2, (const char *[]){"torcrun=1.0\n", "torcrun=1.1\n"});
+    check_finding(all.of[0], DOCTOR_BAD, "differs: 1.0 on n0; 1.1 on n1");
+    findings_free(&all);
+}
+
+TEST(drivers_of_hosts_with_gpus)
+{
+    findings all = compare(3, (const char *[]){"GPUs=8\nNVIDIA driver=535.1\nNCCL=2.18.3\n",
+                                               "GPUs=8\nNVIDIA driver=550.2\n", "GPUs=0\n"});
+    CHECK_TEXT(all.of[0].name, "NVIDIA driver");
+    check_finding(all.of[0], DOCTOR_WARN, "differs: 535.1 on n0; 550.2 on n1");
+    check_finding(all.of[1], DOCTOR_WARN, "differs: 2.18.3 on n0; none on n1");
+    findings_free(&all);
+}
+
+TEST(hosts_that_do_not_answer)
+{
+    findings all = compare(2, (const char *[]){HOST("4.1.4"), NULL});
+    CHECK_TEXT(all.of[0].name, "n1");
+    check_finding(all.of[0], DOCTOR_BAD, "torcrun does not start there: no route to host");
+    findings_free(&all);
+    all = compare(2, (const char *[]){NULL, NULL});
+    CHECK_INT(all.n, 1);
+    check_finding(all.of[0], DOCTOR_BAD, "torcrun starts on none of them: no route to host");
+    findings_free(&all);
+}
+
+TEST(what_a_probe_tells)
+{
+    facts f = {0};
+    fact which;
+    CHECK(facts_read(&f, "Open MPI=4.1.4 and more", 14, &which) && which == FACT_OPEN_MPI);
+    CHECK_TEXT(f.of[FACT_OPEN_MPI], "4.1.4");
+    CHECK(!facts_read(&f, "taste=sweet", 11, &which) && !facts_read(&f, "cores", 5, &which) &&
+          !facts_read(&f, "", 0, &which));
+    facts_here(&f);
+    CHECK(atoi(f.of[FACT_CORES]) >= 1 && atoi(f.of[FACT_NODES]) >= 1);
+    CHECK_TEXT(f.of[FACT_TORCRUN], TORC_VERSION);
+}
+
 /* ---- the table ---- */
 
 TEST(tables)
@@ -183,13 +279,13 @@ TEST(tables)
 TEST(this_host)
 {
     findings all = {0};
-    look_around(&all);
+    doctor_look_around(&all);
     CHECK_INT(all.n, 11);
     for (int i = 0; i < all.n; i++)
         CHECK(*all.of[i].name && *all.of[i].sentence && strlen(all.of[i].sentence) < 255);
-    findings_free(&all);
     printf("\n");
     fflush(stdout);
-    int code = doctor_here(false);
+    int code = doctor_tell(&all, false);
     CHECK(code == 0 || code == 70);
+    findings_free(&all);
 }

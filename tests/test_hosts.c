@@ -90,3 +90,14 @@ TEST(this_host_has_many_names)
     CHECK(!same_name("n1", "n10"));
     CHECK(!same_name("n1.a", "n1.b"));
 }
+
+TEST(ipv6_addresses_are_refused_as_such)
+{
+    static const char *const lists[] = {"::1", "[::1]", "a:2,[fe80::1]:4", "fe80::1%eth0"};
+    for (int i = 0; i < ARRAY_LENGTH(lists); i++) {
+        hosts all = {0};
+        test_check(!hosts_add_list(&all, lists[i]) && strstr(torc_last_error(), "an IPv6 address"),
+                   __FILE__, __LINE__, "%s: %s", lists[i], torc_last_error());
+        hosts_free(&all);
+    }
+}

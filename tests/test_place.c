@@ -4,18 +4,23 @@
 
 #include "tests/harness.h"
 
-static void check_place(const char *list, wish w, const char *expected)
+static void check_placed(hosts *all, wish w, const char *expected)
 {
     char words[256] = "";
-    hosts all = {0};
-    CHECK(hosts_add_list(&all, list));
-    int code = place_ranks(&all, &w);
-    for (int i = 0; i < all.n && !code; i++)
+    int code = place_ranks(all, &w);
+    for (int i = 0; i < all->n && !code; i++)
         snprintf(words + strlen(words), sizeof words - strlen(words), "%s%s%d", i ? " " : "",
-                 all.of[i].name, all.of[i].ranks);
+                 all->of[i].name, all->of[i].ranks);
     if (code)
         snprintf(words, sizeof words, "%d: %s", code, torc_last_error());
     CHECK_TEXT(words, expected);
+}
+
+static void check_place(const char *list, wish w, const char *expected)
+{
+    hosts all = {0};
+    CHECK(hosts_add_list(&all, list));
+    check_placed(&all, w, expected);
     hosts_free(&all);
 }
 
@@ -37,6 +42,29 @@ TEST(hosts_without_numbers)
     check_place("a,b", (wish){.cores = 8, .ranks = 5}, "a3 b2");
     check_place("a,b,c", (wish){.cores = 8, .ranks = 2}, "a1 b1");
     check_place("a,b:2", (wish){.cores = 3, .ranks = 4}, "a3 b1");
+}
+
+TEST(hosts_that_were_counted)
+{
+    static const struct {
+        wish w;
+        const char *expected;
+    } cases[] = {
+        {{.per_host = 4}, "a2 b4 c1"},
+        {{.per_host = 4, .ranks = 5}, "a2 b3"},
+        {{.per_host = 4, .ranks = 7, .least = 3, .most = 3}, "a2 b4 c1"},
+        {{.per_host = 4, .ranks = 6, .least = 3, .most = 3},
+         "64: 6 ranks are not the 7 that 3 hosts take together"},
+        {{.per_host = 4, .ranks = 8}, "69: 8 ranks, 4 on a host, need 2 hosts, and 3 are known"},
+        {{.cores = 9}, "a2 b4 c1"}}; /* without --nproc-per-node: their cores */
+    for (int i = 0; i < ARRAY_LENGTH(cases); i++) {
+        hosts all = {0};
+        CHECK(hosts_add_list(&all, "a,b,c"));
+        for (int k = 0; k < 3; k++)
+            all.of[k].counted = (int[]){2, 4, 1}[k];
+        check_placed(&all, cases[i].w, cases[i].expected);
+        hosts_free(&all);
+    }
 }
 
 TEST(contradictions_and_too_few)

@@ -41,6 +41,18 @@ TEST(every_message_comes_back)
         &(report){.kind = REPORT_BEAT, .age = 7, .waits = true, .line = "step 1", .length = 6},
         &wire);
     CHECK(back.age == 7 && back.waits && back.length == 6 && !memcmp(back.line, "step 1", 6));
+    report full = {.kind = REPORT_BEAT,
+                   .step = 12,
+                   .figures = {12.25, 0.03125, 98000000000, 1, "-1.5e-07"},
+                   .line = "",
+                   .length = 0};
+    back = there_and_back(&full, &wire);
+    CHECK(back.figures.rate == 12.25 && back.figures.waiting == 0.03125 && back.step == 12);
+    CHECK(back.figures.tensors == 98000000000 && back.figures.resident == 1);
+    CHECK_TEXT(back.figures.loss, "-1.5e-07");
+    back = there_and_back(&(report){.kind = REPORT_BEAT, .figures = NO_FIGURES}, &wire);
+    CHECK(isnan(back.figures.rate) && isnan(back.figures.waiting) && back.figures.tensors == -1);
+    CHECK_TEXT(back.figures.loss, "-");
     back = there_and_back(&(report){.kind = REPORT_BEAT, .age = -1}, &wire);
     CHECK(back.age == -1 && back.length == 0);
     back = there_and_back(&(report){.kind = REPORT_WELCOME, .milliseconds = 10000}, &wire);
@@ -55,8 +67,9 @@ TEST(every_message_comes_back)
 
 TEST(nothing_else_is_a_message)
 {
-    static const char *const lines[] = {"",        "GET / HTTP/1.1", "hello",  "hello token",
-                                        "start x", "exit 1",         "leaves", "line"};
+    static const char *const lines[] = {
+        "",     "GET / HTTP/1.1",          "hello", "hello token", "start x", "exit 1", "leaves",
+        "line", "beat 1 0 1 nan nan -1 -1"};
     char endless[1000];
     report r;
     for (int i = 0; i < (int)(sizeof lines / sizeof *lines); i++)

@@ -5,8 +5,10 @@
 static torc_tensor *odd(int64_t n)
 {
     torc_tensor *c = torc_zeros(TORC_SHAPE(n), .dtype = TORC_BOOL);
-    for (int64_t i = 1; i < n; i += 2)
-        ((uint8_t *)torc_data(c))[i] = 1;
+    uint8_t values[16];
+    for (int64_t i = 0; i < n; i++)
+        values[i] = i % 2 == 1;
+    torc_write(c, TORC_BOOL, values, n);
     return c;
 }
 

@@ -1,5 +1,6 @@
 /* test_slurm -- Slurm's lists of hosts and tasks; those expected are what `scontrol show hostnames`
- * makes of them. */
+ * makes of them. It refuses one of these forms, a name that goes on behind its bracket
+ * (n[08-11]-ib, as of Slurm 22.05); there the meaning is that of other tools that write it. */
 #include "launcher/hosts.c" /* the launcher is no library: its smallest rooms are tested inside */
 #include "launcher/slurm.c"
 

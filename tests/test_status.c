@@ -94,9 +94,9 @@ static int writer(void)
     int pid = fork();
     if (pid == 0) {
         status_op(STATUS_OPTIMIZER, here, "torc_step");
-        status_count_step();
+        status_count_step(100);
         status_open();
-        status_count_step();
+        status_count_step(100);
         status_count_batch();
         status_wait("in collective 7");
         pause();
@@ -158,7 +158,7 @@ TEST(a_path_that_cannot_be_is_no_reason_to_stop)
 {
     setenv("TORC_STATUS_FILE", "/nowhere/at/all", 1);
     CHECK_INT(status_open(), -1);
-    status_count_step();
+    status_count_step(100);
     CHECK_INT(status_here()->step, 1);
 }
 
@@ -238,14 +238,36 @@ TEST(training_leaves_its_trace)
     torc_tensor *loss = torc_mse_loss((torc_site){"train.c", 7}, y, batch.x);
     CHECK_INT(s->phase, STATUS_FORWARD);
     CHECK_INT(s->line, 7);
+    CHECK_INT(s->losses, 0); /* nobody has read it, and nobody reads it for this */
+    torc_tensor *sum = torc_sum(TORC_HERE, batch.x, (torc_reduce_options){0});
+    torc_item(TORC_HERE, sum); /* no gradient comes from it */
+    CHECK_INT(s->losses, 0);
+    torc_item(TORC_HERE, loss);
+    CHECK_INT(s->losses, 1);
     torc_backward((torc_site){"train.c", 8}, loss);
+    CHECK_NEAR(s->loss, torc_item(TORC_HERE, loss), 0);
+    CHECK_INT(s->losses, 2);
     CHECK_TEXT(s->op, "torc_backward");
     CHECK_INT(s->line, 8);
     torc_step((torc_site){"train.c", 9}, o);
     CHECK_INT(s->phase, STATUS_OPTIMIZER);
     CHECK_INT(s->step, 1);
+    CHECK(s->stepped_at > 0 && s->stepped_at <= torc_seconds());
+    CHECK_INT(s->bytes, torc_memory().peak_bytes);
     torc_finalize((torc_site){"train.c", 10});
     CHECK_TEXT(s->op, "torc_finalize");
+}
+
+TEST(what_was_waited_is_told_with_the_step)
+{
+    status_waited(0.5);
+    CHECK_NEAR(status_here()->waited, 0, 0);
+    status_count_step(100);
+    status_waited(0.25);
+    CHECK_NEAR(status_here()->waited, 0.5, 0);
+    status_count_step(200);
+    CHECK_NEAR(status_here()->waited, 0.75, 0);
+    CHECK_INT(status_here()->bytes, 200);
 }
 
 /* Some ten nanoseconds an op: bounded here far above that, for a busy machine. */

@@ -175,3 +175,26 @@ TEST(strangers_are_ignored)
     CHECK_INT(run("torcrun -n 2 echo fine"), 0);
     CHECK_TEXT(output, "fine\nfine\n");
 }
+
+/* ---- a reader that stalls ---- */
+
+/* Rank 0 writes 13 MB, the reader sleeps through the job: that is no hang, what arrives is whole
+ * lines in their order, and what does not is counted. */
+TEST(a_reader_that_sleeps)
+{
+    CHECK_INT(run("mkfifo way; (sleep 7; cat > got) < way & TORC_CONSOLE_RANKS=0 "
+                  "torcrun -n 2 --hang-timeout 2 --log-dir logs sh -c 'if [ " RANK " = 0 ]; then "
+                  "seq 10000000 11499999; else for i in 1 2 3 4 5; do sleep 1; echo $i; done; fi' "
+                  "> way; c=$?; wait; wc -l < got; grep -vc '^1[0-9]\\{7\\}$' got; sort -cn got && "
+                  "wc -l < logs/attempt-0/rank-00000.out; exit $c"),
+              0);
+    long long lost = 0, kept = 0, odd = -1, logged = 0;
+    const char *told = strstr(output, "torcrun: ");
+    CHECK(told && sscanf(told, "torcrun: %lld lines of output were not shown", &lost) == 1);
+    const char *counts = told ? strchr(told, '\n') : NULL;
+    CHECK(counts && sscanf(counts, "%lld %lld %lld", &kept, &odd, &logged) == 3);
+    CHECK_INT(odd, 0);
+    CHECK_INT(logged, 1500000);
+    CHECK_INT(kept + lost, 1500000);
+    CHECK(kept * 9 > 7 << 20);
+}

@@ -289,7 +289,7 @@ void torc_step(torc_site at, torc_optimizer *o)
     meet_owners(o, at);
     o->updates++;
     tensor_changed();
-    status_count_step();
+    status_count_step(torc_memory().peak_bytes);
     for (int64_t i = 0; i < o->count; i++)
         tape_clear_gradient(o->parameters[i]);
     if (o->taken)
