@@ -5,6 +5,7 @@
 #   build/test  a program a file of tests/
 #
 # Variables: BUILD=dir  CC=compiler  CFLAGS=...  SAN=address|undefined|thread  T=name (one test)  PREFIX, DESTDIR
+#            CUDA=0|1 (else where nvcc is)  CUDA_ARCH="80 90" (compute capabilities)
 
 BUILD   ?= build
 CC      ?= gcc
@@ -27,23 +28,51 @@ libs      := -ldnnl -lhwloc -ljansson -lz $(mpi_libs) -lmvec -lm -lpthread
 flags := -std=gnu11 $(CFLAGS) -fno-math-errno -fno-trapping-math -fopenmp -fPIC -fvisibility=hidden \
          -Wall -Wextra -Werror=implicit-function-declaration -I. $(sanitize) -MMD -MP
 
+# ---- the GPU: compiled in where the CUDA toolkit is; torc finds out at run time whether there is one ----
+
+nvcc      := $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
+CUDA      ?= 0
+CUDA_ARCH ?= 80 90 100 120
+ifeq ($(CUDA),1)
+ifeq ($(nvcc),)
+$(error CUDA=1, but there is no nvcc: install the CUDA toolkit, or build with CUDA=0)
+endif
+cuda_home := $(patsubst %/bin/nvcc,%,$(realpath $(nvcc)))
+# The runtime is linked in, so that the same file runs where no CUDA is installed.
+libs      += -L$(cuda_home)/lib64 -lcudart_static -ldl -lrt
+# The newest architecture also as PTX, which the driver compiles for those to come.
+NCCL      ?= $(if $(wildcard $(cuda_home)/include/nccl.h),1,0)
+nvcc_arch := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
+             -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH))
+endif
+cuda_flags := -std=c++17 -O3 -g -I. -MMD -MP
+
 # ---- what is built from what ----
 
 core_sources    := $(wildcard core/*.c core/ops/*.c core/cpu/*.c core/nn/*.c core/optim/*.c core/data/*.c core/io/*.c)
 simd_sources    := $(wildcard core/cpu/simd/*.c)
-comm_sources    := $(wildcard comm/*.c)
+comm_sources    := $(filter-out comm/nccl%,$(wildcard comm/*.c))
+nccl_source     := comm/nccl$(if $(filter 11,$(CUDA)$(NCCL)),,_none)
 bench_sources   := $(wildcard allreduce/bench*.c)
 op_bench_sources := $(wildcard core/bench/*.c)
 reduce_sources  := $(filter-out $(bench_sources),$(wildcard allreduce/*.c))
 library_sources := $(core_sources) $(comm_sources) $(reduce_sources)
 simd_levels     := v2 v3 v4
-library_objects := $(library_sources:%.c=$(BUILD)/obj/%.o) \
+cuda_sources    := $(wildcard core/cuda/*.c core/cuda/*.cu)
+host_objects    := $(library_sources:%.c=$(BUILD)/obj/%.o) \
                    $(foreach l,$(simd_levels),$(simd_sources:%.c=$(BUILD)/obj/%.$(l).o))
+cuda_objects    := $(addprefix $(BUILD)/obj/,$(addsuffix .o,$(basename $(cuda_sources))))
+library_objects := $(host_objects) $(BUILD)/obj/$(nccl_source).o $(if $(filter 1,$(CUDA)),$(cuda_objects))
+# The same files for a GPU that is not there: tests/cuda_emu.
+emu_objects     := $(addprefix $(BUILD)/emu/,$(addsuffix .o,$(basename $(cuda_sources) comm/nccl.c $(wildcard tests/cuda_emu/*.cpp))))
 launcher_objects := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard launcher/*.c) core/base.c core/status.c)
 example_objects  := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard examples/common/*.c))
 examples := $(patsubst examples/%.c,$(BUILD)/bin/%,$(wildcard examples/*.c))
 test_support := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/test_%,$(wildcard tests/*.c)))
-tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(wildcard tests/test_*.c))
+tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(filter-out tests/test_cuda_%,$(wildcard tests/test_*.c)))
+# Those that run on the emulated GPU: some for the second time, and those of the GPU itself.
+on_gpu   := $(patsubst tests/test_%.c,%,$(wildcard tests/test_cuda_*.c))
+emulated := $(on_gpu:%=$(BUILD)/test/emu_%)
 
 .PHONY: all lib test soak check-includes fuzz bench-peer bench-allreduce bench-step bench-ops install uninstall clean help
 .DELETE_ON_ERROR:
@@ -89,6 +118,25 @@ $(BUILD)/obj/core/cpu/simd/%.$(1).o: core/cpu/simd/%.c | $(BUILD)/packages
 endef
 $(foreach l,$(simd_levels),$(eval $(call simd_rule,$(l))))
 
+$(BUILD)/obj/comm/nccl.o: flags += -I$(cuda_home)/include
+$(BUILD)/obj/core/cuda/%.o: core/cuda/%.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(CC) $(flags) -I$(cuda_home)/include -c $< -o $@
+$(BUILD)/obj/core/cuda/%.o: core/cuda/%.cu | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(nvcc) $(cuda_flags) $(nvcc_arch) -Xcompiler -fPIC,-fvisibility=hidden,-Wall -c $< -o $@
+
+emu_flags := -Itests/cuda_emu $(sanitize) -Wall -Wextra
+$(BUILD)/emu/%.o: %.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(CC) $(flags) $(mpi_flags) $(emu_flags) -c $< -o $@
+$(BUILD)/emu/%.o: %.cu | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(CXX) $(cuda_flags) -O1 $(emu_flags) -x c++ -c $< -o $@
+$(BUILD)/emu/%.o: %.cpp | $(BUILD)/packages
+	@mkdir -p $(@D)
+	$(CXX) $(cuda_flags) -O1 $(emu_flags) -c $< -o $@
+
 # ---- libraries: nothing but torc_ is visible, in the archive neither ----
 
 $(BUILD)/lib/libtorc.so: $(library_objects)
@@ -104,7 +152,7 @@ $(BUILD)/lib/libtorc.a: $(library_objects)
 
 $(BUILD)/bin/torcrun: $(launcher_objects)
 	@mkdir -p $(@D)
-	$(CC) $(sanitize) -o $@ $^ -lhwloc -lm
+	$(CC) $(sanitize) -o $@ $^ -lhwloc -ljansson -lm
 # Sees the house from the inside, and MPI beside it.
 $(BUILD)/bin/torc-allreduce-bench: $(bench_sources:%.c=$(BUILD)/obj/%.o) $(library_objects)
 	@mkdir -p $(@D)
@@ -118,10 +166,17 @@ $(BUILD)/bin/%: $(BUILD)/obj/examples/%.o $(example_objects) $(BUILD)/lib/libtor
 	    -ljansson -lm
 $(BUILD)/test/test_bench: $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out allreduce/bench.c,$(bench_sources)))
 $(BUILD)/test/test_powersgd: $(BUILD)/obj/examples/common/powersgd.o
-$(BUILD)/test/test_doctor: $(addprefix $(BUILD)/obj/launcher/,$(addsuffix .o,ask hosts machine machine_pci say slurm spawn text words))
+$(BUILD)/test/test_doctor: $(addprefix $(BUILD)/obj/launcher/,$(addsuffix .o,ask cores devices facts hosts machine machine_pci say slurm spawn text words))
 $(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
+
+$(BUILD)/emu/libnccl.so.2: tests/nccl_over_mpi/nccl.c
+	@mkdir -p $(@D)
+	$(CC) $(flags) $(mpi_flags) -Itests/cuda_emu -fvisibility=default -shared -o $@ $<
+$(BUILD)/test/emu_%: $(BUILD)/obj/tests/test_%.o $(test_support) $(host_objects) $(emu_objects) | $(BUILD)/emu/libnccl.so.2
+	@mkdir -p $(@D)
+	$(CXX) -rdynamic -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
 
 # Tests see the house from the inside: they link its objects.
 $(BUILD)/obj/tests/%.o: tests/%.c | $(BUILD)/packages
@@ -131,7 +186,7 @@ $(BUILD)/obj/tests/test_powersgd.o: flags += -Icore
 
 # ---- test ----
 
-chosen := $(if $(T),$(filter $(addprefix %test_,$(T)),$(tests)),$(tests))
+chosen := $(if $(T),$(filter $(addprefix %/test_,$(T)) $(addprefix %/emu_,$(T)),$(tests) $(emulated)),$(tests) $(emulated))
 test: all $(chosen)
 	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) tests/run.sh $(chosen)
 
@@ -198,4 +253,4 @@ help:
 	@echo 'make install PREFIX= DESTDIR=    torcrun with manual page and completion, the library, torc.h, torc.pc'
 	@echo 'make uninstall, make clean, make check-includes'
 
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj $(BUILD)/emu -name '*.d' 2>/dev/null)

@@ -1,7 +1,7 @@
 /* bucket -- see bucket.h. */
 #include "allreduce/bucket.h"
 
-#include "core/kernels.h"
+#include "allreduce/staging.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +48,7 @@ static bucket *add_bucket(bucket_plan *p, torc_dtype dtype, size_t offset, int p
     return b;
 }
 
-/* Decides who goes where; no memory moves yet. Returns the bytes of the buffer. */
+/* Decides who goes where; no memory moves yet. Returns where the last gradient ends. */
 static size_t assign(bucket_plan *p, size_t first_bytes, size_t bytes)
 {
     size_t at = BUCKET_HEAD;
@@ -66,8 +66,8 @@ static size_t assign(bucket_plan *p, size_t first_bytes, size_t bytes)
         b->count += (int64_t)(room_of(t) / torc_dtype_size(t->dtype));
         b->end = place + 1;
     }
-    p->tail_at = at;
-    return at + p->tail;
+    p->tail_at = p->way == BUCKET_ON_GPUS ? BUCKET_HEAD : at; /* of the team's buffer */
+    return at;
 }
 
 /* For messages, and for comparing what the ranks mean. */
@@ -97,17 +97,21 @@ torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *orde
 {
     bucket *old = p->bucket;
     storage *old_memory = p->memory;
+    team *old_team = p->t;
     int old_count = p->buckets;
     memmove(p->order, order, (size_t)p->parameters * sizeof *order);
     p->bucket = NULL;
     p->buckets = 0;
-    size_t all = assign(p, first_bytes, bytes);
+    size_t end = assign(p, first_bytes, bytes);
     for (int i = 0; i < p->buckets; i++)
         name_bucket(p, i);
+    size_t all = p->tail_at + p->tail;
     torc_status s = team_open(c, all, leaves, p->spare, &p->t);
     if (s != TORC_OK)
         return s;
-    p->memory = storage_wrap(team_buffer(p->t, p->t->local, 0), all, close_team, p->t);
+    p->memory = p->way == BUCKET_IN_TEAM
+                    ? storage_wrap(team_buffer(p->t, p->t->local, 0), all, close_team, p->t)
+                    : staging_open(p, end);
     for (int i = 0; i < p->parameters; i++) {
         tensor *t = p->parameter[i];
         tape_place_gradient(t, p->memory, (int64_t)(p->offset[i] / torc_dtype_size(t->dtype)));
@@ -115,6 +119,8 @@ torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *orde
     release_buckets(old, old_count);
     if (old_memory)
         storage_release(old_memory);
+    if (old_team && p->way != BUCKET_IN_TEAM)
+        staging_close(p->way, old_team);
     return TORC_OK;
 }
 
@@ -123,6 +129,8 @@ void bucket_plan_free(bucket_plan *p)
     release_buckets(p->bucket, p->buckets);
     if (p->memory)
         storage_release(p->memory);
+    if (p->t && p->way != BUCKET_IN_TEAM)
+        staging_close(p->way, p->t);
     free(p->parameter);
     free(p->name);
     free(p->order);

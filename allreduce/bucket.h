@@ -16,9 +16,17 @@
 #define TORC_BUCKET_H
 
 #include "allreduce/team.h"
+#include "comm/nccl.h"
 #include "core/tape.h"
 
 #define BUCKET_HEAD 64 /* bytes before the first bucket */
+
+/* How a bucket becomes a sum. The third is left out where sums must follow one tree. */
+typedef enum bucket_way {
+    BUCKET_IN_TEAM, /* where it was born: on a CPU */
+    BUCKET_STAGED,  /* a GPU's, copied into the team's memory and back (staging.h) */
+    BUCKET_ON_GPUS  /* a GPU's, summed by NCCL */
+} bucket_way;
 
 typedef struct bucket {
     torc_dtype dtype;    /* f32 or f64, of all its gradients */
@@ -38,11 +46,13 @@ typedef struct bucket_plan {
     int *bucket_of; /* by number of a parameter */
     size_t *offset; /* of its gradient, in bytes from the start of the buffer */
     bucket *bucket;
-    int spare;      /* buffers more for the caller, set by it (team.h) */
+    int spare;      /* buffers more for the caller, set by it, as `way` is (team.h) */
     size_t tail;    /* bytes to leave behind the last bucket, set by the caller */
     size_t tail_at; /* where they are */
     team *t;
-    storage *memory; /* the team's buffer; the team goes with it */
+    bucket_way way;
+    comm_gpus *gpus; /* BUCKET_ON_GPUS: what sums; NULL: there is one rank */
+    storage *memory; /* where gradients are: the team's buffer, or memory of the GPU */
 } bucket_plan;
 
 /* Lays parameters[order[0]], parameters[order[1]], ... into buckets that are full when they have
@@ -56,7 +66,7 @@ void bucket_plan_open(bucket_plan *p, int parameters, tensor *const *parameter,
                       const char *const *name);
 void bucket_plan_free(bucket_plan *p);
 
-/* Where the bucket starts in a buffer of this rank. */
+/* Where the bucket starts in a buffer of this rank, in the team's memory. */
 void *bucket_data(const bucket_plan *p, const bucket *b, int buffer);
 size_t bucket_bytes(const bucket *b);
 /* Prints the plan: bucket, bytes, parameters. */

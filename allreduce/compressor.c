@@ -1,6 +1,7 @@
 /* compressor -- see compressor.h. */
 #include "allreduce/compressor.h"
 
+#include "allreduce/staging.h"
 #include "core/kernels.h"
 #include "core/nn/module.h"
 
@@ -45,14 +46,16 @@ static void settle_and_scale(const reducer *r)
     for (int i = 0; i < r->plan.buckets; i++) {
         const bucket *b = &r->plan.bucket[i];
         void *data = bucket_data(&r->plan, b, 0);
-        kernels_here()->fold(&only, &data, &data, 1, b->count, b->dtype, scale, NULL);
+        staging_read(&r->plan, i, data);
+        kernels_of_host()->fold(&only, &data, &data, 1, b->count, b->dtype, scale, NULL);
     }
 }
 
 static torc_gradient gradient_of(const reducer *r, int i)
 {
     const tensor *t = r->plan.parameter[i];
-    torc_gradient g = {r->plan.name[i], {.ndim = t->ndim}, tensor_data(t->grad)};
+    char *values = team_buffer(r->plan.t, r->plan.t->local, 0) + r->plan.offset[i];
+    torc_gradient g = {r->plan.name[i], {.ndim = t->ndim}, (float *)values};
     memcpy(g.shape.dim, t->shape, (size_t)t->ndim * sizeof *t->shape);
     return g;
 }

@@ -11,6 +11,7 @@
 #include "allreduce/reducer.h"
 #include "allreduce/replicas.h"
 #include "allreduce/shard.h"
+#include "allreduce/staging.h"
 #include "allreduce/tune.h"
 #include "core/nn/module.h"
 
@@ -108,8 +109,7 @@ static void broadcast(torc_site at, comm *c, torc_module *net)
         tensor *t = items[i].t;
         if (!tensor_is_dense(t))
             die_at(at, "torc_ddp", "%s has gaps between its elements", items[i].name);
-        size_t bytes = (size_t)tensor_numel(t) * tensor_item_size(t);
-        job_check(at, "torc_ddp", comm_broadcast(c, tensor_data(t), bytes, 0, items[i].name));
+        job_check(at, "torc_ddp", staging_broadcast(c, t, items[i].name));
     }
     tensor_changed();
 }

@@ -136,8 +136,8 @@ static void add_segment(wire *w)
                 steps[length++] = FOLD_ADD;
         }
     const fold_order in_turn = {length, steps};
-    kernels_here()->fold(w->group.top ? w->group.top : &in_turn, in, &sum, 1, (int64_t)n, w->dtype,
-                         1, NULL);
+    kernels_of_host()->fold(w->group.top ? w->group.top : &in_turn, in, &sum, 1, (int64_t)n,
+                            w->dtype, 1, NULL);
 }
 
 static torc_status poll(wire *w, bool *done)

@@ -18,6 +18,8 @@
 #define EXIT_HANG 124
 
 static comm *the_comm;
+static comm_gpus *the_gpus;
+static bool gpus_asked;
 
 comm *job_comm(torc_site at, const char *op)
 {
@@ -36,6 +38,32 @@ void job_check(torc_site at, const char *op, torc_status status)
         base_exit(EXIT_HANG);
     }
     die_unless_ok(at, op, status);
+}
+
+/* A network that has failed would be waited for in vain. */
+static void look_at_gpus(void)
+{
+    torc_status s = comm_gpus_look(the_gpus);
+    if (s != TORC_OK) {
+        base_on_breath(NULL);
+        job_check((torc_site){0}, "NCCL", s);
+    }
+}
+
+comm_gpus *job_gpus(torc_site at)
+{
+    static const char op[] = "torc_ddp";
+    char why[256], gpu[64];
+    if (gpus_asked || device_is_host())
+        return the_gpus;
+    gpus_asked = true;
+    device_current()->identity(gpu, sizeof gpu);
+    job_check(at, op, comm_gpus_open(job_comm(at, op), gpu, &the_gpus, why, sizeof why));
+    if (!the_gpus && base_world()->rank == 0)
+        log_line(LOG_WARN, "gradients go through the host: %s", why);
+    if (the_gpus)
+        base_on_breath(look_at_gpus);
+    return the_gpus;
 }
 
 static void tell_the_others(int code)
@@ -108,6 +136,12 @@ void torc_finalize(torc_site at)
     base_on_exit(NULL);
     peers_set_sum(NULL);
     stop_forget();
+    if (the_gpus) {
+        base_on_breath(NULL);
+        comm_gpus_close(the_gpus);
+    }
+    the_gpus = NULL;
+    gpus_asked = false;
     comm_close(the_comm);
     the_comm = NULL;
     base_set_world((world){.size = 1, .local_size = 1});

@@ -1,6 +1,7 @@
 /* leaf -- see leaf.h. */
 #include "allreduce/leaf.h"
 
+#include "allreduce/staging.h"
 #include "core/kernels.h"
 
 #include <string.h>
@@ -44,13 +45,13 @@ size_t leaf_buffer_bytes(const reducer *r)
 static void pack(const reducer *r, which w, char *to)
 {
     for (int i = 0; i < r->how.buffers; to += bytes_of(r, i++, w))
-        memcpy(to, tensor_data(r->how.buffer[i]), bytes_of(r, i, w));
+        device_current()->to_host(to, tensor_data(r->how.buffer[i]), bytes_of(r, i, w));
 }
 
 static void unpack(const reducer *r, which w, const char *from)
 {
     for (int i = 0; i < r->how.buffers; from += bytes_of(r, i++, w))
-        memcpy(tensor_data(r->how.buffer[i]), from, bytes_of(r, i, w));
+        device_current()->from_host(tensor_data(r->how.buffer[i]), from, bytes_of(r, i, w));
 }
 
 static char *packed(const reducer *r)
@@ -140,7 +141,7 @@ void leaf_merge(const reducer *r, size_t offset, int64_t count, torc_dtype dtype
     for (int k = 0; k < r->merges; k++) {
         int newest = r->stack.nodes - 1 + r->merges - k;
         void *in[] = {live, team_buffer(t, t->local, newest) + offset};
-        kernels_here()->fold(&two, in, &live, 1, count, dtype, 1, NULL);
+        kernels_of_host()->fold(&two, in, &live, 1, count, dtype, 1, NULL);
     }
 }
 
@@ -163,6 +164,7 @@ static void keep_gradients(const reducer *r)
         tensor_settle(r->plan.parameter[i]->grad);
     for (int i = 0; i < r->plan.buckets; i++) {
         const bucket *b = &r->plan.bucket[i];
+        staging_read(&r->plan, i, bucket_data(&r->plan, b, 0));
         leaf_merge(r, b->offset, b->count, b->dtype);
         store(r, b->offset, bucket_bytes(b));
     }

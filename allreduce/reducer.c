@@ -4,6 +4,7 @@
 #include "allreduce/compressor.h"
 #include "allreduce/job.h"
 #include "allreduce/leaf.h"
+#include "allreduce/staging.h"
 #include "allreduce/waiting.h"
 #include "core/kernels.h"
 #include "core/status.h"
@@ -44,6 +45,14 @@ static void die_if_not_cleared(const reducer *r)
                    "before it; TORC_NO_SYNC accumulates");
 }
 
+/* Every gradient of the bucket holds its value before it leaves: those of parameters that took no
+ * part, zeros. */
+static void settle(const reducer *r, const bucket *b)
+{
+    for (int place = b->first; place < b->end; place++)
+        tensor_settle(gradient(r, place));
+}
+
 /* A mean that is already in place must not be summed again: it steps aside, and is added when the
  * new sum has arrived. */
 static void carry_means(reducer *r)
@@ -52,12 +61,11 @@ static void carry_means(reducer *r)
         bucket *b = &r->plan.bucket[i];
         if (is_cleared(r, b))
             continue;
-        b->carried = base_alloc(bucket_bytes(b), 1);
-        for (int place = b->first; place < b->end; place++) {
-            tensor_settle(gradient(r, place));
+        settle(r, b);
+        for (int place = b->first; place < b->end; place++)
             gradient(r, place)->zero_pending = true;
-        }
-        memcpy(b->carried, bucket_data(&r->plan, b, 0), bucket_bytes(b));
+        b->carried = base_alloc(bucket_bytes(b), 1);
+        staging_read(&r->plan, i, b->carried);
     }
 }
 
@@ -82,7 +90,7 @@ static void send_weights(reducer *r)
 
 static void clear_counts(reducer *r)
 {
-    r->launched = r->finished = r->handed = 0;
+    r->fetched = r->launched = r->finished = r->handed = 0;
     r->squares = 0;
     r->hook.squares = NAN;
     memset(r->is_ready, 0, (size_t)r->plan.parameters * sizeof *r->is_ready);
@@ -118,27 +126,23 @@ static void begin(tape_hook *h, torc_site at, double weight)
 
 /* ---- moving ---- */
 
-/* Every gradient of the bucket holds its value before it leaves: those of parameters that took no
- * part, zeros. */
-static void settle(const reducer *r, const bucket *b)
-{
-    for (int place = b->first; place < b->end; place++)
-        tensor_settle(gradient(r, place));
-}
-
 /* Their sum is cut by ranks: with virtual ranks, whose numbers must not depend on them, it is made
  * of the whole gradients instead. */
 static bool wants_squares(const reducer *r)
 {
-    return r->hook.wants_squares && !r->plan.t->one_tree && !r->how.compressor;
+    return r->hook.wants_squares && !r->plan.t->one_tree && !r->how.compressor &&
+           r->plan.way != BUCKET_ON_GPUS;
 }
 
 static void launch(reducer *r, int i)
 {
     const bucket *b = &r->plan.bucket[i];
-    settle(r, b);
-    leaf_merge(r, b->offset, b->count, b->dtype);
+    r->stats.bytes += (double)bucket_bytes(b);
+    r->launched++;
     r->posted[i % TEAM_ACTIVE] = profile_clock();
+    if (r->plan.way == BUCKET_ON_GPUS)
+        return;
+    leaf_merge(r, b->offset, b->count, b->dtype);
     reduction_start(&r->active[i % TEAM_ACTIVE], r->plan.t,
                     (reduction_what){.offset = b->offset,
                                      .count = (size_t)b->count,
@@ -148,14 +152,18 @@ static void launch(reducer *r, int i)
                                      .keep_slices = r->how.shard,
                                      .squares = wants_squares(r),
                                      .compress = r->how.compress});
-    r->stats.bytes += (double)bucket_bytes(b);
-    r->launched++;
 }
 
+/* A bucket that is full comes to the host, if it is not there anyway, and then is launched. */
 static void launch_full(reducer *r)
 {
-    while (!r->how.compressor && r->launched < r->plan.buckets &&
-           r->launched - r->finished < TEAM_ACTIVE && r->plan.bucket[r->launched].awaited == 0)
+    while (!r->how.compressor && r->fetched < r->plan.buckets &&
+           r->plan.bucket[r->fetched].awaited == 0) {
+        settle(r, &r->plan.bucket[r->fetched]);
+        job_check(r->at, op_name, staging_start(&r->plan, r->fetched++));
+    }
+    while (r->launched < r->fetched && r->launched - r->finished < TEAM_ACTIVE &&
+           staging_is_here(&r->plan, r->launched))
         launch(r, r->launched);
 }
 
@@ -190,16 +198,20 @@ static void finish(reducer *r)
 {
     tell_profile(r);
     r->squares += r->active[r->finished % TEAM_ACTIVE].squares;
-    bucket *b = &r->plan.bucket[r->finished++];
-    if (b->carried) {
+    bucket *b = &r->plan.bucket[r->finished];
+    if (b->carried)
         r->squares = NAN;
-        int16_t steps[] = {0, 1, FOLD_ADD};
-        const fold_order two = {3, steps};
-        void *in[] = {bucket_data(&r->plan, b, 0), b->carried};
-        kernels_here()->fold(&two, in, in, 1, b->count, b->dtype, 1, NULL);
-    }
+    staging_end(&r->plan, r->finished++, r->scale, b->carried);
     free(b->carried);
     b->carried = NULL;
+}
+
+/* Bucket i is a sum: of GPUs, as soon as the hosts know what to multiply it with. */
+static bool is_summed(reducer *r, int i)
+{
+    if (r->plan.way == BUCKET_ON_GPUS)
+        return r->weights_done;
+    return poll_one(r, &r->active[i % TEAM_ACTIVE]);
 }
 
 static void move(reducer *r)
@@ -210,7 +222,7 @@ static void move(reducer *r)
         launch_full(r);
         progress = false;
         for (int i = r->finished; i < r->launched; i++)
-            if (poll_one(r, &r->active[i % TEAM_ACTIVE]) && i == r->finished) {
+            if (is_summed(r, i) && i == r->finished) {
                 finish(r);
                 progress = true;
             }
@@ -355,7 +367,7 @@ static void call_compressor(reducer *r, torc_site at)
 {
     waiting_until(r, at, op_name, weights_are_there);
     compressor_run(r);
-    r->launched = r->plan.buckets;
+    r->fetched = r->launched = r->plan.buckets;
     while (r->finished < r->plan.buckets)
         finish(r);
 }
@@ -386,7 +398,9 @@ static void end(tape_hook *h, torc_site at)
     if (r->how.compressor)
         call_compressor(r, at);
     wait_for_all(r, at);
-    r->stats.wait_seconds += torc_seconds() - start;
+    double waited = torc_seconds() - start;
+    r->stats.wait_seconds += waited;
+    status_waited(waited);
     hand_over(r);
     r->stats.steps++;
     r->weight = 0;
@@ -412,9 +426,20 @@ static void move_for_courier(void *of_reducer)
 static courier *courier_if_worth(reducer *r)
 {
     bool spare = comm_cores(r->c) > torc_threads();
-    bool here = r->plan.t->hosts == 1 && r->plan.t->locals > 1 && !r->how.compressor;
+    bool here = r->plan.t->hosts == 1 && r->plan.t->locals > 1 && !r->how.compressor &&
+                r->plan.way == BUCKET_IN_TEAM;
     bool wanted = base_setting_number("TORC_COURIER", spare, 0, 1) > 0;
     return here && wanted ? courier_new(move_for_courier, r) : NULL;
+}
+
+/* NCCL adds in an order of its own; a rank alone has nothing to add, and stays on its GPU. */
+static bucket_way way_of(torc_site at, const reducer *r)
+{
+    if (device_is_host())
+        return BUCKET_IN_TEAM;
+    if (r->how.leaves || r->how.compressor)
+        return BUCKET_STAGED;
+    return comm_size(r->c) == 1 || job_gpus(at) ? BUCKET_ON_GPUS : BUCKET_STAGED;
 }
 
 reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options how)
@@ -436,6 +461,8 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
     r->is_ready = base_alloc(n, sizeof *r->is_ready);
     r->plan.tail = leaf_statistics_bytes(r);
     r->plan.spare = how.shard || how.compressor;
+    r->plan.way = way_of(at, r);
+    r->plan.gpus = r->plan.way == BUCKET_ON_GPUS ? job_gpus(at) : NULL;
     r->before = base_alloc(leaf_buffer_bytes(r), 1);
     int *reverse = base_alloc(n, sizeof *reverse);
     for (int i = 0; i < plan.parameters; i++) {
@@ -446,9 +473,9 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
     job_check(at, "torc_ddp",
               bucket_plan_lay(&r->plan, c, how.leaves, reverse, how.first_bytes, how.bytes));
     free(reverse);
-    if (how.shard && !r->plan.t->shared)
+    r->how.shard = how.shard && r->plan.t->shared && r->plan.way == BUCKET_IN_TEAM;
+    if (how.shard && !r->how.shard)
         log_line(LOG_WARN, "the ranks of a host share no memory: the optimizer is not sharded");
-    r->how.shard = how.shard && r->plan.t->shared;
     /* where there is no overlap its order does not matter */
     r->rebuilt = r->how.shard || r->how.compressor;
     r->statistics_scale = 1.0 / r->plan.t->leaves;

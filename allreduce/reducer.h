@@ -68,6 +68,7 @@ typedef struct reducer {
     bool sends;                 /* it ends with the mean */
     double scale;               /* of the sums; NaN until the weights have come */
     double squares;             /* of the buckets that are finished */
+    int fetched;                /* buckets that come to the host, or were there (staging.h) */
     int launched, finished;     /* buckets */
     int handed;                 /* of those finished, to optimizers that wait for them */
     double posted[TEAM_ACTIVE]; /* when they were: profile_clock() */

@@ -181,8 +181,8 @@ static void add_within_host(reduction *r)
     find_nodes(r, first, in);
     for (int k = 0; k < t->nodes; k++)
         if (t->order[k].length > 1)
-            kernels_here()->fold(&t->order[k], in, (void **)&r->node[k], 1, (int64_t)(end - first),
-                                 r->what.dtype, 1, NULL);
+            kernels_of_host()->fold(&t->order[k], in, (void **)&r->node[k], 1,
+                                    (int64_t)(end - first), r->what.dtype, 1, NULL);
 }
 
 /* On one host, the whole of it in a single pass: added, scaled, stored into all. */
@@ -196,8 +196,8 @@ static void add_and_store(reduction *r, double scale, double *squares)
     for (int i = 0; i < t->locals; i++)
         out[i] = buffer_of(r, i, 0) + bytes_before(r, first);
     if (t->order[0].length > 1 || scale != 1 || t->locals > 1 || squares)
-        kernels_here()->fold(&t->order[0], in, out, t->locals, (int64_t)(end - first),
-                             r->what.dtype, scale, squares);
+        kernels_of_host()->fold(&t->order[0], in, out, t->locals, (int64_t)(end - first),
+                                r->what.dtype, scale, squares);
 }
 
 /* Every rank for itself, from the slots of all. */
@@ -207,8 +207,8 @@ static void add_few(const reduction *r, double scale, double *squares)
     void *in[t->sources], *out = buffer_of(r, t->local, 0);
     for (int i = 0; i < t->sources; i++)
         in[i] = team_slot_of(t, t->source[i].local, r->number)->few;
-    kernels_here()->fold(&t->order[0], in, &out, 1, (int64_t)r->what.count, r->what.dtype, scale,
-                         squares);
+    kernels_of_host()->fold(&t->order[0], in, &out, 1, (int64_t)r->what.count, r->what.dtype, scale,
+                            squares);
 }
 
 /* ---- the sum over the hosts ---- */
@@ -241,8 +241,8 @@ static void store_into_all(reduction *r, double scale, double *squares)
     find_nodes(r, first, in);
     for (int i = 0; i < t->locals; i++)
         out[i] = buffer_of(r, i, 0) + bytes_before(r, first);
-    kernels_here()->fold(&only, in, out, t->locals, (int64_t)(end - first), r->what.dtype, scale,
-                         squares);
+    kernels_of_host()->fold(&only, in, out, t->locals, (int64_t)(end - first), r->what.dtype, scale,
+                            squares);
 }
 
 void reduction_add(const team *t, size_t offset, int64_t n, torc_dtype dtype, double scale,
@@ -253,7 +253,8 @@ void reduction_add(const team *t, size_t offset, int64_t n, torc_dtype dtype, do
     const fold_order only = {1, &summed};
     for (int i = 0; i < t->sources; i++)
         in[i] = team_buffer(t, t->source[i].local, t->source[i].buffer) + offset;
-    kernels_here()->fold(t->hosts > 1 ? &only : &t->order[0], in, &out, 1, n, dtype, scale, NULL);
+    kernels_of_host()->fold(t->hosts > 1 ? &only : &t->order[0], in, &out, 1, n, dtype, scale,
+                            NULL);
 }
 
 /* ---- moving ---- */

@@ -2,6 +2,7 @@
 #include "allreduce/replicas.h"
 
 #include "allreduce/job.h"
+#include "allreduce/staging.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +32,11 @@ static uint64_t *hashes_of(torc_module *net, int64_t *count)
     uint64_t *hash = base_alloc((size_t)*count, sizeof *hash);
     for (int64_t i = 0; i < *count; i++) {
         const tensor *t = items[i].t;
-        if (!items[i].buffer || t->dtype == TORC_F32)
-            hash[i] = hash_of(tensor_data(t), (size_t)tensor_numel(t) * tensor_item_size(t));
+        if (items[i].buffer && t->dtype != TORC_F32)
+            continue;
+        void *values = staging_host(t);
+        hash[i] = hash_of(values, (size_t)tensor_numel(t) * tensor_item_size(t));
+        staging_host_free(t, values);
     }
     return hash;
 }

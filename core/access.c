@@ -5,6 +5,7 @@
 #include "core/kernels.h"
 #include "core/ops/ops.h"
 #include "core/rng.h"
+#include "core/status.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -44,8 +45,7 @@ torc_tensor *torc_tensor_new(torc_site at, torc_shape shape, torc_tensor_options
     check_dtype(&c, o.dtype);
     tensor *t = tensor_create(&c, o.dtype, shape.ndim, shape.dim, OWNER_USER);
     if (o.data)
-        device_current()->from_host(tensor_data(t), o.data,
-                                    (size_t)tensor_numel(t) * tensor_item_size(t));
+        tensor_put(t, o.data);
     else
         kernels_here()->fill(t, 0);
     if (o.requires_grad)
@@ -183,11 +183,12 @@ void tensor_read(const call *c, tensor *t, torc_dtype dtype, void *buffer)
 
 void tensor_write(const call *c, tensor *t, torc_dtype dtype, const void *buffer)
 {
-    tensor *given = tensor_create(c, dtype, t->ndim, t->shape, OWNER_HOUSE);
-    size_t bytes = (size_t)tensor_numel(t) * torc_dtype_size(dtype);
-    if (bytes)
-        device_current()->from_host(tensor_data(given), buffer, bytes);
-    kernels_here()->copy(t, given);
+    bool as_it_is = dtype == t->dtype && tensor_is_contiguous(t);
+    tensor *given =
+        as_it_is ? tensor_share(t) : tensor_create(c, dtype, t->ndim, t->shape, OWNER_HOUSE);
+    tensor_put(given, buffer);
+    if (!as_it_is)
+        kernels_here()->copy(t, given);
     t->zero_pending = false;
     tensor_changed();
     tensor_drop(given);
@@ -208,6 +209,8 @@ double torc_item(torc_site at, torc_tensor *handle)
         call_die(&c, "expected one element, found %s", tensor_shape_text(t));
     double value;
     tensor_read(&c, t, TORC_F64, &value);
+    if (t->requires_grad && t->maker) /* one number that gradients come from: a loss */
+        status_loss(value);
     return value;
 }
 
@@ -240,5 +243,6 @@ void *torc_data(torc_site at, torc_tensor *handle)
                  "torc_contiguous() copies it",
                  tensor_shape_text(t));
     tensor_changed(); /* it may be written to at once */
+    tensor_forget_mirror(t);
     return tensor_data(t);
 }

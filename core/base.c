@@ -253,9 +253,11 @@ double torc_seconds_since_launch(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - started;
 }
 
-void base_on_breath(void (*breathe)(void))
+base_breath base_on_breath(base_breath breathe)
 {
+    base_breath before = on_breath;
     on_breath = breathe;
+    return before;
 }
 
 void base_breathe(void)

@@ -19,6 +19,8 @@
 #include <stdarg.h>
 
 #define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
+#define NORETURN __attribute__((noreturn)) /* C's own word is none of C++'s, which reads this too \
+                                            */
 #define ARRAY_LENGTH(a) ((int)(sizeof(a) / sizeof *(a)))
 
 static inline int64_t min_i64(int64_t a, int64_t b)
@@ -35,10 +37,10 @@ static inline int64_t max_i64(int64_t a, int64_t b)
 
 /* "train.c:42: torc_matmul: inner dimensions differ: ..." on stderr, then base_exit(1). `what` may
  * be NULL. */
-_Noreturn void die_at(torc_site at, const char *what, const char *format, ...) PRINTF_LIKE(3, 4);
+NORETURN void die_at(torc_site at, const char *what, const char *format, ...) PRINTF_LIKE(3, 4);
 
 #define bug(...) bug_at(__FILE__, __LINE__, __VA_ARGS__)
-_Noreturn void bug_at(const char *file, int line, const char *format, ...) PRINTF_LIKE(3, 4);
+NORETURN void bug_at(const char *file, int line, const char *format, ...) PRINTF_LIKE(3, 4);
 
 torc_status fail(torc_status status, const char *format, ...) PRINTF_LIKE(2, 3);
 
@@ -49,7 +51,7 @@ void die_unless_ok(torc_site at, const char *what, torc_status status);
 /* Ends the process, and with it the job: calls the function that the job gave to base_on_exit() (it
  * tells the other ranks), then _Exit(code). Nothing is left to atexit handlers, which could wait
  * for a peer. */
-_Noreturn void base_exit(int code);
+NORETURN void base_exit(int code);
 void base_on_exit(void (*tell_the_others)(int code));
 
 /* ---- the world, as the rooms that know no comm see it ---- */
@@ -92,10 +94,12 @@ char *base_strdup(const char *text);
 char *base_format(const char *format, ...) PRINTF_LIKE(1, 2); /* the caller's to free() */
 
 /* ---- breathing: a kernel that takes long calls base_breathe() between its parts, on the thread
- * that called it, and whoever has bytes under way moves them on ---- */
+ * that called it, as does who waits for a device, and whoever has bytes under way moves them on
+ * ---- */
 
+typedef void (*base_breath)(void);
 void base_breathe(void);
-void base_on_breath(void (*breathe)(void)); /* NULL: nobody */
+base_breath base_on_breath(base_breath breathe); /* returns who was called before; NULL: nobody */
 
 /* ---- waiting: a poll loop that spins a little, then yields, and knows its deadline ----
  *

@@ -2,7 +2,9 @@
  * device -- what a device is: where memory comes from, and which kernels run on it.
  *
  * The CPU is one; a GPU stands beside it with a table of its own. Everything above (storage,
- * tensor, ops) calls through this table and names no device.
+ * tensor, ops) calls through this table and names no device. A rank has one device, found when it
+ * is first asked for: what TORC_DEVICE=cpu|cuda|cuda:N says, else a GPU where there is one. Ranks
+ * of a host take its GPUs in turns.
  */
 #ifndef TORC_DEVICE_H
 #define TORC_DEVICE_H
@@ -13,15 +15,35 @@ struct kernels; /* core/kernels.h */
 
 typedef struct device {
     const char *name;
+    /* How many such devices this process sees. Else why: 0 where there is none, -1 where there is
+     * one that cannot be used. */
+    int (*count)(char *why, size_t size);
     void *(*alloc)(size_t bytes); /* 64-byte aligned, not cleared; NULL when there is no room */
     void (*release)(void *memory, size_t bytes);
+    void (*room)(size_t *free, size_t *total); /* bytes; NULL: as much as the host gives */
     void (*to_host)(void *host, const void *memory, size_t bytes);
     void (*from_host)(void *memory, const void *host, size_t bytes);
+    /* ---- what goes on beside the kernels; NULL on a device whose memory is the host's ---- */
+    void (*identity)(char *text, size_t size); /* of the device on its host: two have two */
+    void (*pin)(void *host, size_t bytes);     /* the host's memory, for copies nobody waits for */
+    void (*unpin)(void *host);
+    /* The stream beside that of the kernels; what is put into it, between the two, starts when all
+     * that was asked for before is done. A ticket, a number from 0, stands for it: the host may ask
+     * whether it is done, and what kernels are asked for later can be made to wait for it. */
+    void *(*branch)(int ticket);
+    void (*branched)(int ticket);
+    bool (*is_done)(int ticket);
+    void (*rejoin)(int ticket);
+    void (*fetch)(void *host, const void *memory, size_t bytes, int ticket); /* a branch, too */
+    void (*put)(void *memory, const void *host, size_t bytes); /* in the order of kernels */
     const struct kernels *(*kernels)(void);
     bool (*multiplies_bf16)(void); /* faster than f32 */
 } device;
 
-/* The device of this rank. */
+/* The device of this rank, and its number among those of its kind. */
 const device *device_current(void);
+int device_index(void);
+/* Whether tensors are in memory that the host reads and writes as well. */
+bool device_is_host(void);
 
 #endif

@@ -61,6 +61,7 @@ typedef struct kernels {
 #include "core/kernels.def"
 } kernels;
 
-const kernels *kernels_here(void); /* of device_current() */
+const kernels *kernels_here(void);    /* of device_current() */
+const kernels *kernels_of_host(void); /* for memory that is the host's whatever the device */
 
 #endif

@@ -10,7 +10,10 @@
 
 #include "core/base.h"
 
-/* Four 32-bit draws of (key, counter). */
+/* Four 32-bit draws of (key, counter); on a GPU as well. */
+#ifdef __CUDACC__
+__host__ __device__
+#endif
 static inline void philox(uint64_t key, uint64_t counter, uint32_t out[4])
 {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);

@@ -10,6 +10,8 @@
  */
 #include "core/storage.h"
 
+#include "core/status.h"
+
 #include <stdlib.h>
 
 #define SMALL 1024 /* below: classes of 64 bytes */
@@ -49,6 +51,19 @@ static storage *wrap_struct(void)
 /* So much may lie about unused: a step's temporaries do, between a step and the next. */
 #define SPARE_BYTES ((size_t)64 << 20)
 
+/* Says who asked, and where all the rest is. */
+static NORETURN void die_of_room(size_t bytes)
+{
+    const status *now = status_here();
+    const device *d = device_current();
+    size_t available = 0, total = 0;
+    if (d->room)
+        d->room(&available, &total);
+    die_at((torc_site){now->file, now->line}, now->op[0] ? now->op : NULL,
+           "no room for %zu bytes on %s: tensors hold %zu%s%s", bytes, d->name, stats.live_bytes,
+           d->room ? base_format(", %zu of %zu are free", available, total) : "", "");
+}
+
 static void *take_from_device(size_t bytes)
 {
     size_t unused = stats.held_bytes - stats.live_bytes;
@@ -60,8 +75,7 @@ static void *take_from_device(size_t bytes)
         data = device_current()->alloc(bytes);
     }
     if (!data)
-        die_at((torc_site){0}, NULL, "no room for %zu bytes on %s; %zu are held by tensors", bytes,
-               device_current()->name, stats.live_bytes);
+        die_of_room(bytes);
     stats.allocations++;
     stats.held_bytes += bytes;
     return data;
@@ -96,6 +110,7 @@ storage *storage_new(size_t bytes)
     if (s) {
         rounded = s->bytes;
         s->refs = 1;
+        s->mirrors = false;
         s->next = NULL;
     } else {
         s = wrap_struct();
@@ -146,6 +161,7 @@ void storage_trim(void)
             storage *s = free_blocks[class];
             free_blocks[class] = s->next;
             device_current()->release(s->data, s->bytes);
+            free(s->mirror);
             stats.held_bytes -= s->bytes;
             s->next = free_wraps;
             free_wraps = s;

@@ -17,6 +17,8 @@ typedef struct storage {
     void (*gone)(
         struct storage *s); /* NULL: the cache's; else memory of somebody else, who is told */
     void *owner;
+    void *mirror;         /* the host's copy of the block (tensor_mirror()); NULL: never had one */
+    bool mirrors;         /* it is true: nobody has written to the block since */
     struct storage *next; /* in a free list */
 } storage;
 

@@ -392,9 +392,9 @@ void torc_backward(torc_site at, torc_tensor *handle)
     if (seed != 0) /* else nothing was seen, and no gradient asks for no arithmetic */
         loss->grad = full_like(&c, loss, seed);
     tape.in_backward = true;
-    base_on_breath(poll_hooks);
+    base_breath before = base_on_breath(poll_hooks);
     run_nodes(loss->maker->index, 0, at);
-    base_on_breath(NULL);
+    base_on_breath(before);
     tape.in_backward = false;
     end_hooks(at);
     profile_leave();

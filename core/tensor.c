@@ -301,6 +301,35 @@ void *tensor_data(const tensor *t)
     return (char *)t->store->data + t->offset * (int64_t)tensor_item_size(t);
 }
 
+void tensor_put(tensor *t, const void *values)
+{
+    size_t bytes = (size_t)tensor_numel(t) * tensor_item_size(t);
+    storage *s = t->store;
+    if (!bytes)
+        return;
+    device_current()->from_host(tensor_data(t), values, bytes);
+    if (device_is_host() || t->dtype != TORC_I64 || s->gone)
+        return;
+    if (!s->mirror)
+        s->mirror = base_alloc(s->bytes, 1);
+    memcpy((int64_t *)s->mirror + t->offset, values, bytes);
+    s->mirrors = t->offset == 0; /* of a block's other tensors nothing is known */
+}
+
+const int64_t *tensor_mirror(const tensor *t)
+{
+    if (t->dtype != TORC_I64 || !tensor_is_contiguous(t))
+        return NULL;
+    if (device_is_host())
+        return tensor_data(t);
+    return t->store->mirrors ? (int64_t *)t->store->mirror + t->offset : NULL;
+}
+
+void tensor_forget_mirror(const tensor *t)
+{
+    t->store->mirrors = false;
+}
+
 bool tensor_is_contiguous(const tensor *t)
 {
     int64_t expected = 1;

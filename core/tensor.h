@@ -112,6 +112,14 @@ void tensor_changed(void);
 int64_t tensor_numel(const tensor *t);
 size_t tensor_item_size(const tensor *t);
 void *tensor_data(const tensor *t); /* of the first element */
+/* All values of t, which is contiguous, become those of `values`. On a device that is not the host
+ * the copy is only asked for; `values` may change at once all the same. */
+void tensor_put(tensor *t, const void *values);
+/* The values of t as the host put them there, where it did and t is contiguous and int64: indices
+ * and targets can be checked without waiting for the device. NULL: it has to be asked. On the host
+ * itself, t's own memory. */
+const int64_t *tensor_mirror(const tensor *t);
+void tensor_forget_mirror(const tensor *t); /* for whoever writes to t on the device */
 bool tensor_is_contiguous(const tensor *t);
 /* Every element of the storage span exactly once, in whatever order of dimensions. */
 bool tensor_is_dense(const tensor *t);

@@ -8,7 +8,7 @@
  *                               sorted by stride                 [2, 5, 3], say
  *                               coalesced                        [2, 15]
  */
-#include "core/cpu/walk.h"
+#include "core/walk.h"
 
 /* ---- the dimensions ---- */
 

@@ -14,10 +14,10 @@
  *
  * All bounds depend on shapes and strides alone.
  */
-#ifndef TORC_CPU_WALK_H
-#define TORC_CPU_WALK_H
+#ifndef TORC_WALK_H
+#define TORC_WALK_H
 
-#include "core/cpu/parallel.h"
+#include "core/part.h"
 #include "core/tensor.h"
 
 #define WALK_OPERANDS 5

@@ -42,6 +42,7 @@ static inline tensor *made(torc_dtype dtype, int ndim, const int64_t *shape)
         n *= shape[d];
     }
     storage *s = base_alloc(1, sizeof *s);
+    s->bytes = (size_t)n * torc_dtype_size(dtype);
     s->data = n ? base_alloc((size_t)n, torc_dtype_size(dtype)) : NULL;
     tensor like = {.dtype = dtype, .store = s};
     return made_view(&like, ndim, shape, stride, 0);

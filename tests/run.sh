@@ -1,7 +1,8 @@
 #!/bin/sh
 # run.sh TEST... -- runs test programs one after the other and ends with a line that sums them up.
 #
-# A program that dies without its own summary counts as one failure.
+# A program that dies without its own summary counts as one failure. One called emu_... is for the
+# emulated GPU.
 set -u
 here=$(dirname "$0")
 # Open MPI's own leaks are not ours, and its stacks need the slow unwinder.
@@ -11,6 +12,10 @@ for v in $(env | sed -n 's/^\([A-Z_]*_CORETYPE\)=.*/\1/p'); do unset "$v"; done
 [ -n "${SAN:-}" ] && export TEST_SECONDS="${TEST_SECONDS:-240}"
 passed=0 failed=0 skipped=0 bad=
 for t in "$@"; do
+    case $t in
+    */emu_*) export TORC_DEVICE=cuda LD_LIBRARY_PATH="$(dirname "$t")/../emu" ;;
+    *) unset TORC_DEVICE LD_LIBRARY_PATH ;;
+    esac
     out=$("$t" </dev/null) || bad="$bad ${t##*/}"
     printf '%s\n' "$out" | grep -v '^ *$'
     set -- $(printf '%s\n' "$out" | sed -n 's/.* \([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped.*/\1 \2 \3/p')

@@ -14,6 +14,12 @@
 #define CACHE_LINE 64
 #define HUGE_PAGE ((size_t)2 << 20)
 
+static int cpu_count(char *why, size_t size)
+{
+    (void)why, (void)size;
+    return 1;
+}
+
 static void *cpu_alloc(size_t bytes)
 {
     bool huge = bytes >= HUGE_PAGE;
@@ -51,6 +57,7 @@ static bool cpu_multiplies_bf16(void)
 
 const device device_cpu = {
     .name = "cpu",
+    .count = cpu_count,
     .alloc = cpu_alloc,
     .release = cpu_release,
     .to_host = cpu_to_host,

@@ -1,9 +1,7 @@
 /*
  * matmul -- out (+)= a b + bias on the CPU, over any number of leading dimensions.
  *
- *     product     one call, brought into a form of few cases: out stored by rows, leading
- *                 dimensions without those of size 1, folded into the rows where that is possible
- *     by rows     stride 1 along a row (C's order); by columns: stride 1 along a column
+ * What is computed is a product in the form of core/product.h.
  *
  *     f32, one matrix, no bias, b by rows ............ dnnl_sgemm: no object to make, adds for free
  *     f32 otherwise, bf16 (out bf16 or f32) .......... a primitive from the cache
@@ -32,118 +30,6 @@
 #include <string.h>
 
 __typeof__(*((kernels *)0)->matmul) cpu_matmul; /* of its row's type, or it does not compile */
-
-/* ---- the form ---- */
-
-static matrix matrix_of(const tensor *t)
-{
-    int leading = t->ndim - 2;
-    matrix m = {
-        .data = tensor_data(t), .row = t->stride[leading], .column = t->stride[leading + 1]};
-    memcpy(m.batch, t->stride, (size_t)leading * sizeof *m.batch);
-    return m;
-}
-
-/* The distance between rows of a matrix by rows, or 0 if it is not one. A dimension of 1 may claim
- * any stride. */
-static int64_t row_distance(const matrix *m, int64_t rows, int64_t columns)
-{
-    if (m->column != 1 && columns > 1)
-        return 0;
-    if (rows == 1)
-        return max_i64(columns, 1);
-    return m->row >= columns ? m->row : 0;
-}
-
-/* The transpose: the same memory read the other way. */
-static matrix turned(matrix m)
-{
-    int64_t row = m.row;
-    m.row = m.column;
-    m.column = row;
-    return m;
-}
-
-/* Strides as oneDNN wants them: dimensions of 1 have one that fits. */
-static void settle_strides(matrix *m, int64_t rows, int64_t columns)
-{
-    int64_t distance = row_distance(m, rows, columns);
-    if (distance) {
-        m->row = distance;
-        m->column = 1;
-        return;
-    }
-    matrix t = turned(*m);
-    distance = row_distance(&t, columns, rows);
-    if (!distance)
-        bug("a matrix [%lld, %lld] of strides %lld, %lld", (long long)rows, (long long)columns,
-            (long long)m->row, (long long)m->column);
-    m->row = 1;
-    m->column = distance;
-}
-
-/* out^T = b^T a^T, which is by rows where out is by columns. */
-static void turn_product(product *p)
-{
-    int64_t m = p->m;
-    matrix a = p->a;
-    p->m = p->n;
-    p->n = m;
-    p->a = turned(p->b);
-    p->b = turned(a);
-    p->out = turned(p->out);
-}
-
-/* Drops leading dimensions of 1 and joins neighbours that are one run in all three. */
-static void join_batches(product *p)
-{
-    matrix *const all[] = {&p->a, &p->b, &p->out};
-    int kept = 0;
-    for (int d = 0; d < p->batches; d++) {
-        if (p->batch[d] == 1)
-            continue;
-        bool run = kept > 0;
-        for (int i = 0; i < 3 && run; i++)
-            run = all[i]->batch[kept - 1] == all[i]->batch[d] * p->batch[d];
-        int to = run ? kept - 1 : kept++;
-        p->batch[to] = run ? p->batch[to] * p->batch[d] : p->batch[d];
-        for (int i = 0; i < 3; i++)
-            all[i]->batch[to] = all[i]->batch[d];
-    }
-    p->batches = kept;
-}
-
-/* Many matrices times one, [B, M, K] [K, N], are one product of B M rows. */
-static void fold_rows(product *p)
-{
-    while (p->batches) {
-        int d = p->batches - 1;
-        bool rows = p->b.batch[d] == 0 && p->a.column == 1 && p->out.column == 1 &&
-                    p->a.batch[d] == p->m * p->a.row && p->out.batch[d] == p->m * p->out.row;
-        if (!rows)
-            return;
-        p->m *= p->batch[d];
-        p->batches = d;
-    }
-}
-
-/* As the tensors are; a and b may still be turned, so only out has settled strides. */
-static product product_of(const tensor *out, const tensor *a, const tensor *b, const tensor *bias,
-                          bool add)
-{
-    product p = {.dtype = a->dtype, .out_dtype = out->dtype, .batches = out->ndim - 2, .add = add};
-    p.m = out->shape[p.batches];
-    p.n = out->shape[p.batches + 1];
-    p.k = a->shape[p.batches + 1];
-    memcpy(p.batch, out->shape, (size_t)p.batches * sizeof *p.batch);
-    p.a = matrix_of(a);
-    p.b = matrix_of(b);
-    p.out = matrix_of(out);
-    settle_strides(&p.out, p.m, p.n);
-    p.bias = bias ? tensor_data(bias) : NULL;
-    p.bias_dtype = bias ? bias->dtype : out->dtype;
-    return p;
-}
 
 /* ---- f32 and bf16 ---- */
 
@@ -275,25 +161,6 @@ static bool run_on_one_thread(const product *p)
 
 /* ---- the kernel ---- */
 
-/* out (+)= bias in every row, or 0 without one. What is left to do is added to it. */
-static void start_from_bias(tensor *out, const tensor *bias, bool add)
-{
-    if (!bias && !add)
-        cpu_kernels()->fill(out, 0);
-    if (!bias)
-        return;
-    tensor rows = *out;
-    rows.dtype = bias->dtype;
-    rows.store = bias->store;
-    rows.offset = bias->offset;
-    memset(rows.stride, 0, sizeof rows.stride);
-    rows.stride[rows.ndim - 1] = bias->stride[0];
-    if (add)
-        cpu_kernels()->elementwise(EW_add, out, 2, (const tensor *[]){out, &rows}, 0, 0, false);
-    else
-        cpu_kernels()->copy(out, &rows);
-}
-
 /* A contiguous f32 tensor of t's shape over scratch memory, which *store describes. */
 static tensor wide_like(const tensor *t, storage *store, scratch_use use)
 {
@@ -322,7 +189,7 @@ static void multiply_bf16_in_f32(tensor *out, const tensor *a, const tensor *b, 
     if (add)
         cpu_kernels()->copy(&wide_out, out);
     if (bias || add)
-        start_from_bias(&wide_out, bias, add);
+        product_start(cpu_kernels(), &wide_out, bias, add);
     cpu_matmul(&wide_out, &wide_a, &wide_b, NULL, bias || add);
     cpu_kernels()->copy(out, &wide_out);
 }
@@ -362,21 +229,15 @@ void cpu_matmul(tensor *out, const tensor *a, const tensor *b, const tensor *bia
     if (tensor_numel(out) == 0)
         return;
     if (a->shape[a->ndim - 1] == 0) {
-        start_from_bias(out, bias, add);
+        product_start(cpu_kernels(), out, bias, add);
         return;
     }
-    product p = product_of(out, a, b, bias, add);
-    if (bias && (p.out.column != 1 || (p.n > 1 && bias->stride[0] != 1))) {
-        start_from_bias(out, bias, add);
+    if (bias && !product_takes_bias(out, bias)) {
+        product_start(cpu_kernels(), out, bias, add);
         cpu_matmul(out, a, b, NULL, true);
         return;
     }
-    if (p.out.column != 1)
-        turn_product(&p);
-    settle_strides(&p.a, p.m, p.k);
-    settle_strides(&p.b, p.k, p.n);
-    join_batches(&p);
-    fold_rows(&p);
+    product p = product_of(out, a, b, bias, add);
     if (!run_repeated(&p, 0))
         multiply_bf16_in_f32(out, a, b, bias, add);
 }

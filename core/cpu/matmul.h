@@ -4,23 +4,7 @@
 #ifndef TORC_CPU_MATMUL_H
 #define TORC_CPU_MATMUL_H
 
-#include "core/base.h"
-
-typedef struct matrix {
-    char *data;
-    int64_t row, column;          /* strides of the last two dimensions */
-    int64_t batch[TORC_MAX_DIMS]; /* of the leading ones */
-} matrix;
-
-typedef struct product {
-    torc_dtype dtype, out_dtype, bias_dtype; /* f32 out of bf16 is the one mixture */
-    int batches;
-    int64_t batch[TORC_MAX_DIMS];
-    int64_t m, n, k;
-    matrix a, b, out;
-    char *bias; /* [n], or NULL */
-    bool add;
-} product;
+#include "core/product.h"
 
 /* matmul_cut.c: products whose rows are shared out over the threads by hand. */
 void matmul_run_f64(const product *p);

@@ -1,9 +1,7 @@
 /*
  * parallel -- how a kernel's loop is cut over the threads of the one OpenMP team.
  *
- *     part   a piece of the work whose bounds depend on the shape alone, never on the number of
- *            threads. Sums are taken part by part and the parts added in order, so that the bits
- *            are the same on any number of threads.
+ *     part   a piece of the work whose bounds depend on the shape alone (core/part.h)
  *     share  what one thread of the team does of work whose cut cannot be seen in the result.
  *
  *         elements  |=======|=======|=======|=======|==|     parts of equal size, the last smaller
@@ -16,7 +14,7 @@
 #ifndef TORC_CPU_PARALLEL_H
 #define TORC_CPU_PARALLEL_H
 
-#include "core/base.h"
+#include "core/part.h"
 
 #include <omp.h>
 
@@ -30,21 +28,6 @@
 static inline bool parallel_worth(int64_t bytes)
 {
     return bytes >= PARALLEL_BYTES && omp_get_max_threads() > 1 && !omp_in_parallel();
-}
-
-typedef struct part {
-    int64_t first, n;
-} part;
-
-/* How many parts of `size` n elements make; 0 for none. */
-static inline int64_t part_count(int64_t n, int64_t size)
-{
-    return n / size + (n % size != 0);
-}
-
-static inline part part_of(int64_t n, int64_t size, int64_t index)
-{
-    return (part){index * size, min_i64(size, n - index * size)};
 }
 
 /* The calling thread's share of n elements, in whole grains but for the last; n 0 for a thread that

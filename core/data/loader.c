@@ -204,9 +204,7 @@ static torc_tensor *as_tensor(const call *c, const sample_part *part, int64_t n,
     for (int i = 0; i < part->shape.ndim; i++)
         shape.dim[i + 1] = part->shape.dim[i];
     tensor *t = tensor_create(c, part->dtype, shape.ndim, shape.dim, OWNER_TAPE);
-    size_t bytes = (size_t)tensor_numel(t) * tensor_item_size(t);
-    if (bytes)
-        device_current()->from_host(tensor_data(t), values, bytes);
+    tensor_put(t, values);
     return tensor_handle(t);
 }
 

@@ -20,7 +20,8 @@
 #define TORC_CPU_SIMD_BLOCK_H
 
 #include "core/cpu/simd.h"
-#include "core/cpu/walk.h"
+#include "core/cpu/parallel.h"
+#include "core/walk.h"
 
 #define BLOCK_LENGTH 1024  /* of a buffer: five of f32 are 20 KiB, well within L1 */
 #define BLOCK_DIRECT 16384 /* where no buffer is needed */
