@@ -31,8 +31,8 @@ flags := -std=gnu11 $(CFLAGS) -fno-math-errno -fno-trapping-math -fopenmp -fPIC 
 # ---- the GPU: compiled in where the CUDA toolkit is; torc finds out at run time whether there is one ----
 
 nvcc      := $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
-CUDA      ?= 0
-CUDA_ARCH ?= 80 90 100 120
+CUDA      ?= $(if $(nvcc),1,0)
+CUDA_ARCH ?= 80 90
 ifeq ($(CUDA),1)
 ifeq ($(nvcc),)
 $(error CUDA=1, but there is no nvcc: install the CUDA toolkit, or build with CUDA=0)
@@ -40,7 +40,7 @@ endif
 cuda_home := $(patsubst %/bin/nvcc,%,$(realpath $(nvcc)))
 # The runtime is linked in, so that the same file runs where no CUDA is installed.
 libs      += -L$(cuda_home)/lib64 -lcudart_static -ldl -lrt
-# The newest architecture also as PTX, which the driver compiles for those to come.
+# The newest architecture also as PTX, which the driver compiles for those that came after it.
 NCCL      ?= $(if $(wildcard $(cuda_home)/include/nccl.h),1,0)
 nvcc_arch := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
              -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH))
@@ -70,11 +70,15 @@ example_objects  := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard examples/common/*
 examples := $(patsubst examples/%.c,$(BUILD)/bin/%,$(wildcard examples/*.c))
 test_support := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/test_%,$(wildcard tests/*.c)))
 tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(filter-out tests/test_cuda_%,$(wildcard tests/test_*.c)))
-# Those that run on the emulated GPU: some for the second time, and those of the GPU itself.
-on_gpu   := $(patsubst tests/test_%.c,%,$(wildcard tests/test_cuda_*.c))
-emulated := $(on_gpu:%=$(BUILD)/test/emu_%)
+# Those that run on a GPU as well, and those of its own kernels. `make test` takes the emulated GPU,
+# and leaves out what is slow there.
+on_gpu   := adam attention clip conv ddp dropout elementwise index init layers linear loader losses matmul module \
+            norm pool reduce replicas select sgd softmax transformer weights \
+            $(patsubst tests/test_%.c,%,$(wildcard tests/test_cuda_*.c))
+slow_emu := attention conv linear pool reduce
+emulated := $(addprefix $(BUILD)/test/emu_,$(filter-out $(slow_emu),$(on_gpu)))
 
-.PHONY: all lib test soak check-includes fuzz bench-peer bench-allreduce bench-step bench-ops install uninstall clean help
+.PHONY: all lib test test-emu test-gpu soak check-includes fuzz bench-peer bench-allreduce bench-step bench-ops install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -126,7 +130,7 @@ $(BUILD)/obj/core/cuda/%.o: core/cuda/%.cu | $(BUILD)/packages
 	@mkdir -p $(@D)
 	$(nvcc) $(cuda_flags) $(nvcc_arch) -Xcompiler -fPIC,-fvisibility=hidden,-Wall -c $< -o $@
 
-emu_flags := -Itests/cuda_emu $(sanitize) -Wall -Wextra
+emu_flags := -Itests/cuda_emu $(sanitize) -Wall -Wextra -Wno-unknown-pragmas
 $(BUILD)/emu/%.o: %.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	$(CC) $(flags) $(mpi_flags) $(emu_flags) -c $< -o $@
@@ -178,17 +182,29 @@ $(BUILD)/test/emu_%: $(BUILD)/obj/tests/test_%.o $(test_support) $(host_objects)
 	@mkdir -p $(@D)
 	$(CXX) -rdynamic -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
 
+$(BUILD)/test/gpu_%: $(BUILD)/obj/tests/test_%.o $(test_support) $(library_objects)
+	@mkdir -p $(@D)
+	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
+
 # Tests see the house from the inside: they link its objects.
 $(BUILD)/obj/tests/%.o: tests/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	$(CC) $(flags) $(mpi_flags) -c $< -o $@
 $(BUILD)/obj/tests/test_powersgd.o: flags += -Icore
+# They call CUDA's runtime by its C names, which are the same where no toolkit is.
+$(BUILD)/obj/tests/test_cuda_%.o: flags += -Itests/cuda_emu
 
 # ---- test ----
 
 chosen := $(if $(T),$(filter $(addprefix %/test_,$(T)) $(addprefix %/emu_,$(T)),$(tests) $(emulated)),$(tests) $(emulated))
 test: all $(chosen)
 	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) tests/run.sh $(chosen)
+
+# On the emulated GPU with the slow ones; and on the GPU of this host.
+test-emu: all $(on_gpu:%=$(BUILD)/test/emu_%)
+	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) TEST_SECONDS=300 tests/run.sh $(on_gpu:%=$(BUILD)/test/emu_%)
+test-gpu: all $(on_gpu:%=$(BUILD)/test/gpu_%)
+	@TORC_BIN=$(abspath $(BUILD)/bin) tests/run.sh $(on_gpu:%=$(BUILD)/test/gpu_%)
 
 # Jobs in which a rank is stopped, skips a step or is killed: 300 of them, about 11 minutes.
 $(BUILD)/bin/victim $(BUILD)/bin/lasting: $(BUILD)/bin/%: $(BUILD)/obj/tests/soak/%.o $(library_objects)
@@ -243,6 +259,7 @@ clean:
 help:
 	@echo 'make                      the library, torcrun and the examples, into build/'
 	@echo 'make test [T=name]        all tests, or tests/test_NAME.c alone'
+	@echo 'make test-gpu             what can run on a GPU, on the one of this host; test-emu: on an emulated one, 3 minutes'
 	@echo 'make SAN=address test     the same under a sanitizer (address, undefined, thread), into build/SAN'
 	@echo 'make soak                 300 jobs in which a rank is stopped, skips a step or is killed: 11 minutes'
 	@echo 'make fuzz                 60 seconds of fuzzing for each file reader (needs clang)'

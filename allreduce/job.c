@@ -54,7 +54,8 @@ comm_gpus *job_gpus(torc_site at)
 {
     static const char op[] = "torc_ddp";
     char why[256], gpu[64];
-    if (gpus_asked || device_is_host())
+    bool alone = base_world()->size == 1 && base_setting_number("TORC_NCCL", 0, -1, 1) < 1;
+    if (gpus_asked || device_is_host() || alone)
         return the_gpus;
     gpus_asked = true;
     device_current()->identity(gpu, sizeof gpu);

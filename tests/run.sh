@@ -1,8 +1,8 @@
 #!/bin/sh
 # run.sh TEST... -- runs test programs one after the other and ends with a line that sums them up.
 #
-# A program that dies without its own summary counts as one failure. One called emu_... is for the
-# emulated GPU.
+# A program that dies without its own summary counts as one failure. One called gpu_... is for the
+# GPU, emu_... for the emulated one.
 set -u
 here=$(dirname "$0")
 # Open MPI's own leaks are not ours, and its stacks need the slow unwinder.
@@ -13,6 +13,7 @@ for v in $(env | sed -n 's/^\([A-Z_]*_CORETYPE\)=.*/\1/p'); do unset "$v"; done
 passed=0 failed=0 skipped=0 bad=
 for t in "$@"; do
     case $t in
+    */gpu_*) export TORC_DEVICE=cuda; unset LD_LIBRARY_PATH ;;
     */emu_*) export TORC_DEVICE=cuda LD_LIBRARY_PATH="$(dirname "$t")/../emu" ;;
     *) unset TORC_DEVICE LD_LIBRARY_PATH ;;
     esac

@@ -116,10 +116,17 @@ static torc_tensor *differentiated(test_op f, torc_tensor *const *in, torc_dtype
     return y;
 }
 
+/* A result's rounding to bf16, and on a GPU that of the p it was summed from. */
+static double rounded(void)
+{
+    return device_is_host() ? 0x1.02p-8 : 0x1.03p-7;
+}
+
 /* Scores and sums are those of f32; out is rounded by 2^-8 of itself (it is a mean of values in
  * [0, 1)), and with it delta = sum of out over D: by D / 256. So ds is off by D / 256 scale p, and
  * dq, its product with k below 1, where the p of a row add up to 1, by the same; dk by T times
- * that.
+ * that. On a GPU out is rounded twice, and ds, which is at most D scale p, once more; and dv has
+ * the rounding of p.
  */
 static void check_autocast(test_op f, int n, const torc_shape *shape, int64_t t, int64_t d)
 {
@@ -128,10 +135,11 @@ static void check_autocast(test_op f, int n, const torc_shape *shape, int64_t t,
         in[i] = exact_in_bf16(shape[i]);
     torc_tensor *exact = differentiated(f, in, TORC_F32, n, full);
     torc_tensor *y = differentiated(f, in, TORC_BF16, n, low);
-    double delta = (double)d / 256 / sqrt((double)d);
-    check_close(y, exact, 0x1.02p-8, 1e-5);
+    double delta = (double)d / 256 / sqrt((double)d) * (device_is_host() ? 1 : 3);
+    double of_p = device_is_host() ? 1e-5 : 0x1.02p-8;
+    check_close(y, exact, rounded(), 1e-5);
     for (int i = 0; i < n; i++)
-        check_close(low[i], full[i], 1e-5, 1e-5 + (i == 2 ? 0 : i == 0 && n == 3 ? 1 : t) * delta);
+        check_close(low[i], full[i], of_p, 1e-5 + (i == 2 ? 0 : i == 0 && n == 3 ? 1 : t) * delta);
 }
 
 TEST(autocast_rounds_results_only)
@@ -150,7 +158,7 @@ TEST(autocast_mixes_low_and_masters)
     torc_tensor *k = exact_in_bf16(TORC_SHAPE(1, 2, 9, 8)), *y = NULL;
     torc_autocast(TORC_BF16) y = torc_scaled_dot_product_attention(q, k, k);
     torc_tensor *wide = torc_to(q, TORC_F32);
-    check_close(y, torc_scaled_dot_product_attention(wide, k, k), 0x1.02p-8, 1e-5);
+    check_close(y, torc_scaled_dot_product_attention(wide, k, k), rounded(), 1e-5);
 }
 
 TEST(bf16_of_the_users_own_stays_bf16)
@@ -159,17 +167,17 @@ TEST(bf16_of_the_users_own_stays_bf16)
     torc_tensor *y = torc_scaled_dot_product_attention(x, x, x, .causal = true);
     CHECK(torc_dtype_of(y) == TORC_BF16);
     torc_tensor *wide = torc_to(x, TORC_F32);
-    check_close(y, torc_scaled_dot_product_attention(wide, wide, wide, .causal = true), 0x1.02p-8,
+    check_close(y, torc_scaled_dot_product_attention(wide, wide, wide, .causal = true), rounded(),
                 1e-5);
 }
 
-/* 4096 x 4096 scores would be 64 MiB a head; backward alone would need several. */
+/* 512 x 512 scores would be 1 MiB a head; backward alone would need several. */
 TEST(memory_grows_with_the_length_only)
 {
-    torc_tensor *x = torc_tensor_new(TORC_SHAPE(1, 1, 4096, 16), .requires_grad = true);
+    torc_tensor *x = torc_tensor_new(TORC_SHAPE(1, 1, 512, 16), .requires_grad = true);
     torc_init_normal(x, 0, 1);
     torc_backward(torc_sum(torc_scaled_dot_product_attention(x, x, x, .causal = true)));
-    CHECK(torc_memory().peak_bytes < 32 << 20);
+    CHECK(torc_memory().peak_bytes < 1 << 20);
 }
 
 TEST_DIES(shapes_must_fit, 1, "expected q [B, H, T, D] and k, v [B, H, S, D]")

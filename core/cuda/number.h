@@ -1,0 +1,60 @@
+/*
+ * number -- the types of elements: in memory (E) and computed in (T).
+ *
+ *     E = bf16     T = float        read by widen(), written by narrow<E>()
+ *     E = float    T = float
+ *     E = double   T = double
+ */
+#ifndef TORC_CUDA_NUMBER_H
+#define TORC_CUDA_NUMBER_H
+
+/* A bfloat16: the upper half of a float. */
+struct bf16 {
+    uint16_t bits;
+};
+
+template <class E> struct computed_in {
+    using type = E;
+};
+template <> struct computed_in<bf16> {
+    using type = float;
+};
+template <class E> using compute = typename computed_in<E>::type;
+
+__device__ static inline float widen(bf16 x)
+{
+    return machine_float_of((uint32_t)x.bits << 16);
+}
+__device__ static inline float widen(float x)
+{
+    return x;
+}
+__device__ static inline double widen(double x)
+{
+    return x;
+}
+
+/* To the nearest, ties to even. */
+template <class E, class T> __device__ static inline E narrow(T x)
+{
+    if constexpr (sizeof(E) == sizeof(bf16)) {
+        bf16 y = {machine_bf16_bits((float)x)};
+        return y;
+    } else {
+        return (E)x;
+    }
+}
+
+/* N elements side by side, moved in one access of up to 16 bytes. */
+template <class E, int N> struct alignas(sizeof(E) * N) pack {
+    E at[N];
+};
+/* As many as fill such an access. */
+template <class E> constexpr int pack_width = 16 / (int)sizeof(E);
+
+static inline bool is_aligned(const void *p)
+{
+    return (uintptr_t)p % 16 == 0;
+}
+
+#endif

@@ -1,0 +1,189 @@
+/*
+ * The optimizers' kernels of the GPU against the CPU's: more stretches than a launch takes, of all
+ * sizes, some in the middle of a pack.
+ */
+#include "tests/cuda_tensors.h"
+
+enum { COUNT = 170, ROOM = 80000 };
+
+/* The same stretches over memory of the host, and over the GPU's. */
+typedef struct work {
+    twin all[4]; /* p, g, m, v */
+    stretch host[COUNT], gpu[COUNT];
+} work;
+
+/* Most are small; some are of several chunks, some of nothing. */
+static int64_t size_of(int k)
+{
+    return k == 3 ? 20001 : k == 100 ? 16384 : k % 11 == 5 ? 0 : k * 37 % 301;
+}
+
+static stretch stretch_at(tensor *const t[4], int64_t at, int64_t n)
+{
+    float *p[4];
+    for (int i = 0; i < 4; i++)
+        p[i] = (float *)tensor_data(t[i]) + at;
+    return (stretch){p[0], p[1], p[2], p[3], n};
+}
+
+/* Stretches begin where the one before ends, most of them in the middle of a pack; `packed`: at the
+ * next pack. */
+static work work_new(bool packed)
+{
+    work w;
+    tensor *host[4], *gpu[4];
+    for (int i = 0; i < 4; i++) {
+        w.all[i] = twin_random(made(TORC_F32, SHAPE(ROOM)), i < 3 ? -1 : 0, 1,
+                               (uint64_t)(i + 10 * packed));
+        host[i] = w.all[i].host;
+        gpu[i] = w.all[i].gpu;
+    }
+    for (int64_t k = 0, at = 0; k < COUNT; k++) {
+        int64_t n = size_of((int)k);
+        w.host[k] = stretch_at(host, at, n);
+        w.gpu[k] = stretch_at(gpu, at, n);
+        at += packed ? (n + 3) / 4 * 4 : n;
+        if (at > ROOM)
+            abort();
+    }
+    return w;
+}
+
+/* All four, the elements beside the stretches too. */
+static void check_work(const work *w, double tolerance)
+{
+    for (int i = 0; i < 4; i++)
+        check_twins(w->all[i], tolerance);
+}
+
+TEST(sgd)
+{
+    static const sgd_step kinds[] = {{0.1f, 0, 0, 0, false, true},
+                                     {0.1f, 0, 0, 0.01f, false, true},
+                                     {0.1f, 0.9f, 0.5f, 0.01f, false, true},
+                                     {0.1f, 0.9f, 0, 0.01f, true, false}};
+    for (int kind = 0; kind < ARRAY_LENGTH(kinds); kind++) {
+        work w = work_new(kind % 2);
+        cpu_kernels()->sgd(w.host, COUNT, kinds[kind]);
+        cuda_kernels.sgd(w.gpu, COUNT, kinds[kind]);
+        check_work(&w, 1e-6);
+    }
+}
+
+/* What was in the buffer before the first step does not count. */
+TEST(sgd_starts_from_anything)
+{
+    twin t[4];
+    for (int i = 0; i < 4; i++)
+        t[i] = twin_random(made(TORC_F32, SHAPE(9)), -1, 1, (uint64_t)i);
+    cpu_kernels()->fill(t[2].host, NAN);
+    t[2] = twin_of(t[2].host);
+    tensor *host[] = {t[0].host, t[1].host, t[2].host, t[3].host};
+    tensor *gpu[] = {t[0].gpu, t[1].gpu, t[2].gpu, t[3].gpu};
+    const sgd_step c = {0.1f, 0.9f, 0.5f, 0.01f, false, true};
+    const stretch a = stretch_at(host, 0, 9), b = stretch_at(gpu, 0, 9);
+    cpu_kernels()->sgd(&a, 1, c);
+    cuda_kernels.sgd(&b, 1, c);
+    check_twins(t[0], 1e-6);
+    check_twins(t[2], 1e-6);
+    CHECK(!isnan(value_at(t[0].host, 8)));
+}
+
+TEST(adam)
+{
+    static const adam_step kinds[] = {{0.01f, 0.9f, 0.999f, 1e-8f, 0, false, 0.1, 0.001},
+                                      {0.01f, 0.9f, 0.999f, 1e-8f, 0.1f, false, 0.19, 0.002},
+                                      {0.01f, 0.9f, 0.95f, 1e-8f, 0.1f, true, 1, 1}};
+    for (int kind = 0; kind < ARRAY_LENGTH(kinds); kind++) {
+        work w = work_new(kind % 2);
+        cpu_kernels()->adam(w.host, COUNT, kinds[kind]);
+        cuda_kernels.adam(w.gpu, COUNT, kinds[kind]);
+        check_work(&w, 2e-6);
+    }
+}
+
+static void copy_to_host(float *to, tensor *const t[4], int i, int64_t n)
+{
+    device_cuda.to_host(to, tensor_data(t[i]), (size_t)n * sizeof *to);
+}
+
+/* However the elements are dealt out to stretches, each gets the same bits: a rank that owns a
+ * slice must agree with one that owns all. */
+TEST(adam_does_not_see_the_cut)
+{
+    enum { N = 30000 };
+    const adam_step c = {0.01f, 0.9f, 0.999f, 1e-8f, 0.1f, true, 0.1, 0.001};
+    tensor *whole[4], *cut[4];
+    static float a[N], b[N];
+    for (int i = 0; i < 4; i++) {
+        tensor *t = made(TORC_F32, SHAPE(N));
+        whole[i] = twin_random(t, i < 3 ? -1 : 0, 1, (uint64_t)i).gpu;
+        cut[i] = twin_of(t).gpu;
+    }
+    const stretch one = stretch_at(whole, 0, N);
+    cuda_kernels.adam(&one, 1, c);
+    stretch parts[COUNT];
+    int64_t n = 0;
+    for (int64_t at = 0, size; at < N; at += size) {
+        size = min_i64(N - at, 1 + (at * 7 + 13) % 900);
+        parts[n++] = stretch_at(cut, at, size);
+    }
+    cuda_kernels.adam(parts, n, c);
+    for (int i = 0; i < 4; i++) {
+        copy_to_host(a, whole, i, N);
+        copy_to_host(b, cut, i, N);
+        CHECK(!memcmp(a, b, sizeof a));
+    }
+}
+
+TEST(scale)
+{
+    for (int packed = 0; packed < 2; packed++) {
+        work w = work_new(packed);
+        cpu_kernels()->scale(w.host, COUNT, 0.3);
+        cuda_kernels.scale(w.gpu, COUNT, 0.3);
+        check_work(&w, 0);
+    }
+}
+
+TEST(sum_squares)
+{
+    for (int packed = 0; packed < 2; packed++) {
+        work w = work_new(packed);
+        double expected = cpu_kernels()->sum_squares(w.host, COUNT);
+        double found = cuda_kernels.sum_squares(w.gpu, COUNT);
+        CHECK_NEAR(found / expected, 1, 1e-13);
+        CHECK(cuda_kernels.sum_squares(w.gpu, 0) == 0);
+        CHECK(cuda_kernels.sum_squares(w.gpu + 5, 1) == 0); /* a stretch of nothing */
+    }
+}
+
+/* Gradients are not read beyond their end, and one that is not finite is seen. */
+TEST(sum_squares_sees_all_and_nothing_else)
+{
+    for (int64_t n = 1; n < 40; n++) {
+        tensor *t = made(TORC_F32, SHAPE(n + 1));
+        set_random(t, -1, 1, 1);
+        set_value(t, n, NAN);
+        stretch s = {.g = tensor_data(twin_of(t).gpu), .n = n};
+        CHECK(isfinite(cuda_kernels.sum_squares(&s, 1)));
+        s.n++;
+        CHECK(isnan(cuda_kernels.sum_squares(&s, 1)));
+    }
+}
+
+/* Ranks must agree on the norm to the bit, wherever their gradients begin. */
+TEST(sum_squares_does_not_see_the_address)
+{
+    enum { N = 20011 };
+    double first = 0;
+    for (int64_t offset = 0; offset < 5; offset++) {
+        tensor *t = made(TORC_F32, SHAPE(N + 5));
+        tensor *view = made_view(t, SHAPE(N), STRIDES(1), offset);
+        set_random(view, -1, 1, 1);
+        const stretch s = {.g = tensor_data(twin_of(view).gpu), .n = N};
+        double found = cuda_kernels.sum_squares(&s, 1);
+        first = first ? first : found;
+        CHECK(found == first);
+    }
+}
