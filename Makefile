@@ -39,7 +39,7 @@ $(error CUDA=1, but there is no nvcc: install the CUDA toolkit, or build with CU
 endif
 cuda_home := $(patsubst %/bin/nvcc,%,$(realpath $(nvcc)))
 # The runtime is linked in, so that the same file runs where no CUDA is installed.
-libs      += -L$(cuda_home)/lib64 -lcudart_static -ldl -lrt
+libs      += -L$(cuda_home)/lib64 -lcudart_static -lstdc++ -ldl -lrt
 # The newest architecture also as PTX, which the driver compiles for those that came after it.
 NCCL      ?= $(if $(wildcard $(cuda_home)/include/nccl.h),1,0)
 nvcc_arch := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \

@@ -9,13 +9,14 @@
  *
  * Backward, a block has some rows, a few at a time, and a thread the same columns of all of them:
  *
- *     thread     0   0   1   1   2   2         what it keeps for its columns: w, and its rows'
- *     row 0    | g x | g x | g x |  --> sums   share of dw and db; the sums over a row are met
- *     row 1    | g x | g x | g x |  --> sums   once for all rows that are under way
- *               dw db dw db dw db   of this block; columns_add() adds those of all blocks
+ *     thread       0     1     2
+ *     row 0     | g x | g x | g x |  --> sums     over the threads, once for all rows under way
+ *     row 1     | g x | g x | g x |  --> sums
+ *                dw db dw db dw db                over this block's rows, in registers;
+ *                                                 columns_add() adds those of all blocks
  *
- * Rows longer than the registers of a block are right as well: what is beyond is read again, and
- * its share of dw and db is kept in memory.
+ * Of rows longer than the registers of a block the rest is read again, and its share of dw and db
+ * is kept in memory.
  */
 #include "core/cuda/columns.h"
 #include "core/cuda/rows.h"
@@ -395,22 +396,17 @@ static void norm_gradients(sink dx, sink dw, sink db, const tensor *g, const ten
     int64_t part = part_count(max_i64(part_count(rows, most), 1), PART_ROWS) * PART_ROWS;
     int64_t count = part_count(rows, part);
     storage *workspace = storage_new((size_t)(count * 2 * n) * sizeof(T));
-    layer_grad<E> o = {data_of<E>(dx.t),
-                       dx.add,
-                       data_of<E>(g),
-                       data_of<E>(x),
-                       data_of<T>(w),
-                       data_of<T>(mean),
-                       data_of<T>(rstd),
-                       (T *)workspace->data,
-                       rows,
-                       n,
-                       part,
-                       1 / (double)n};
+    T *parts = (T *)workspace->data;
+    const layer_grad<E> o = {data_of<E>(dx.t),   dx.add,
+                             data_of<E>(g),      data_of<E>(x),
+                             data_of<T>(w),      data_of<T>(mean),
+                             data_of<T>(rstd),   parts,
+                             rows,               n,
+                             part,               1 / (double)n};
     queue_grad(o, n ? count : 0, fits_packs<E>(n, {o.dx, o.g, o.x, o.w}));
     if (dw.t || db.t)
         LAUNCH(add_parts<T>, part_count(n, COLUMNS_OF_BLOCK), COLUMNS_THREADS, data_of<T>(dw.t),
-               dw.add, data_of<T>(db.t), db.add, o.parts, count, n);
+               dw.add, data_of<T>(db.t), db.add, parts, count, n);
     storage_release(workspace);
 }
 

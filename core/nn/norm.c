@@ -65,14 +65,19 @@ torc_module *torc_layer_norm(torc_site at, int64_t width, torc_norm_options o)
 
 /* ---- batch norm: also running_mean, running_var, num_batches_tracked, as buffers ---- */
 
-/* Nothing here reads the count; it is kept because a PyTorch state_dict holds it. */
+/* Nothing here reads the count; it is kept because a PyTorch state_dict holds it. A GPU is asked
+ * for it the first time alone. */
 static void count_batch(torc_module *self, const call *c)
 {
     tensor *t = tensor_of(c, module_entry(self, BATCHES));
+    const int64_t *known = tensor_mirror(t);
     int64_t batches;
-    device_current()->to_host(&batches, tensor_data(t), sizeof batches);
+    if (known)
+        batches = *known;
+    else
+        device_current()->to_host(&batches, tensor_data(t), sizeof batches);
     batches++;
-    device_current()->from_host(tensor_data(t), &batches, sizeof batches);
+    tensor_put(t, &batches);
 }
 
 static torc_tensor *batch_norm_forward(torc_module *self, torc_tensor *x)

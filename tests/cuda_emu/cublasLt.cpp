@@ -192,19 +192,19 @@ static bool has_code(const emu_product *p, const emu_layout *a, const emu_layout
                      const emu_layout *d)
 {
     bool f64 = p->compute == CUBLAS_COMPUTE_64F, gelu = p->epilogue & CUBLASLT_EPILOGUE_GELU;
-    bool types = f64 ? a->type == CUDA_R_64F && d->type == CUDA_R_64F
-                     : a->type == d->type ? a->type != CUDA_R_64F
-                                          : a->type == CUDA_R_16BF && d->type == CUDA_R_32F;
+    bool types = f64                  ? a->type == CUDA_R_64F && d->type == CUDA_R_64F
+                 : a->type == d->type ? a->type != CUDA_R_64F
+                                      : a->type == CUDA_R_16BF && d->type == CUDA_R_32F;
     bool pre = !(p->epilogue & 128) || (p->pre_ld % 8 == 0 && p->pre_ld >= d->rows);
     return types && a->type == b->type && p->scale == (f64 ? CUDA_R_64F : CUDA_R_32F) && pre &&
            !(f64 && gelu);
 }
 
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
-    cublasLtHandle_t, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
-    cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-    cublasLtMatmulPreference_t wish, int asked, cublasLtMatmulHeuristicResult_t *results,
-    int *count)
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t product,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t wish, int asked,
+                                              cublasLtMatmulHeuristicResult_t *results, int *count)
 {
     check_shapes(product, a, b, c, d);
     if (wish->schemes != CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
@@ -214,8 +214,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
         return CUBLAS_STATUS_NOT_SUPPORTED;
     /* As a cut of K would ask for. */
     size_t workspace = inner(a, product->turn_a) > 64 ? 4096 : 0;
-    found f = {workspace > wish->workspace ? 0 : workspace, (uint64_t)product->epilogue,
-               (uint64_t)d->type, {}};
+    found f = {workspace > wish->workspace ? 0 : workspace,
+               (uint64_t)product->epilogue,
+               (uint64_t)d->type,
+               {}};
     for (int i = 0; i < 4; i++)
         f.alignment[i] = wish->alignment[i];
     static_assert(sizeof f <= sizeof results->algo, "an algorithm has 64 bytes");
@@ -246,17 +248,18 @@ static void write(void *data, cudaDataType_t type, int64_t i, double x)
         ((uint16_t *)data)[i] = machine_bf16_bits((float)x);
 }
 
-/* x becomes op(matrix `index` of the batch), by rows. */
-static void take_rows(std::vector<double> &x, const void *data, const emu_layout *l,
-                      cublasOperation_t turn, int64_t index)
+/* op(matrix `index` of the batch), by rows. */
+static std::vector<double> rows_of(const void *data, const emu_layout *l, cublasOperation_t turn,
+                                   int64_t index)
 {
     int64_t rows = outer(l, turn), columns = inner(l, turn);
-    x.resize((size_t)(rows * columns));
+    std::vector<double> x((size_t)(rows * columns));
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++)
             x[(size_t)(i * columns + j)] =
                 read(data, l->type,
                      index * l->step + (turn == CUBLAS_OP_N ? i + j * l->ld : j + i * l->ld));
+    return x;
 }
 
 static double gelu(double x)
@@ -279,17 +282,15 @@ static void finish(const emu_product *p, double alpha, double beta, void *d, con
     }
 }
 
-/* What it works in stays for the next: tests count what a step takes from the host's heap. */
 static void multiply(const emu_product *p, double alpha, const void *a, const emu_layout *al,
                      const void *b, const emu_layout *bl, double beta, void *d,
                      const emu_layout *dl, int64_t index)
 {
-    static std::vector<double> left, right, sums;
-    take_rows(left, a, al, p->turn_a, index);
-    take_rows(right, b, bl, p->turn_b, index);
+    std::vector<double> left = rows_of(a, al, p->turn_a, index);
+    std::vector<double> right = rows_of(b, bl, p->turn_b, index);
     int64_t inner_size = inner(al, p->turn_a);
     for (int64_t i = 0; i < dl->rows; i++) {
-        sums.assign((size_t)dl->columns, 0);
+        std::vector<double> sums((size_t)dl->columns);
         for (int64_t k = 0; k < inner_size; k++) {
             double factor = left[(size_t)(i * inner_size + k)];
             const double *row = &right[(size_t)(k * dl->columns)];

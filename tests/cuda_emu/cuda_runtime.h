@@ -29,14 +29,22 @@ struct dim3 {
     unsigned x, y, z;
 };
 #define EMU_VECTOR(type, name) \
-    struct name##2 { \
+    struct name##2 \
+    { \
         type x, y; \
     }; \
-    struct alignas(4 * sizeof(type)) name##4 { \
+    struct alignas(4 * sizeof(type)) name##4 \
+    { \
         type x, y, z, w; \
     }; \
-    static inline name##2 make_##name##2(type x, type y) { return {x, y}; } \
-    static inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
+    static inline name##2 make_##name##2(type x, type y) \
+    { \
+        return {x, y}; \
+    } \
+    static inline name##4 make_##name##4(type x, type y, type z, type w) \
+    { \
+        return {x, y, z, w}; \
+    }
 EMU_VECTOR(float, float)
 EMU_VECTOR(int, int)
 EMU_VECTOR(unsigned, uint)
@@ -105,14 +113,18 @@ template <class T> static inline T __shfl_sync(unsigned mask, T value, int from,
 template <class T> static inline T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32)
 {
     unsigned lane = emu_lane(), other = lane ^ (unsigned)with;
-    return emu_of_lane(mask, value, other / (unsigned)width == lane / (unsigned)width ? other : lane);
+    return emu_of_lane(mask, value,
+                       other / (unsigned)width == lane / (unsigned)width ? other : lane);
 }
-template <class T> static inline T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32)
+template <class T>
+static inline T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32)
 {
     unsigned lane = emu_lane();
-    return emu_of_lane(mask, value, lane % (unsigned)width + by < (unsigned)width ? lane + by : lane);
+    return emu_of_lane(mask, value,
+                       lane % (unsigned)width + by < (unsigned)width ? lane + by : lane);
 }
-template <class T> static inline T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32)
+template <class T>
+static inline T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32)
 {
     unsigned lane = emu_lane();
     return emu_of_lane(mask, value, lane % (unsigned)width >= by ? lane - by : lane);

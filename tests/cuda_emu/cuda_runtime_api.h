@@ -36,7 +36,9 @@ typedef enum cudaMemcpyKind {
     cudaMemcpyDefault
 } cudaMemcpyKind;
 
-typedef enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 } cudaFuncAttribute;
+typedef enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8
+} cudaFuncAttribute;
 
 struct cudaDeviceProp {
     char name[256];

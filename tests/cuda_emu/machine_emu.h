@@ -15,7 +15,8 @@ template <class F>
 static inline void emu_launch_of(const char *name, unsigned blocks, unsigned threads, size_t bytes,
                                  F call)
 {
-    emu_launch(name, blocks, threads, bytes, [](void *f) { (*(F *)f)(); }, &call);
+    emu_launch(
+        name, blocks, threads, bytes, [](void *f) { (*(F *)f)(); }, &call);
 }
 
 #define MACHINE_LAUNCH(function, blocks, threads, bytes, ...) \

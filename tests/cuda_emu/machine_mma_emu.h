@@ -76,8 +76,7 @@ static inline void machine_matrices_turned(uint32_t to[4], const void *row)
     emu_matrices(to, row, true);
 }
 
-template <int BYTES>
-static inline void machine_copy_async(void *to, const void *from, bool there)
+template <int BYTES> static inline void machine_copy_async(void *to, const void *from, bool there)
 {
     static_assert(BYTES == 8 || BYTES == 16, "the sizes in use");
     emu_copy_begin(to, from, BYTES, there);

@@ -59,8 +59,8 @@ static void start()
     if (memory.start)
         return;
     memory.bytes = setting("EMU_MEMORY", 512) << 20;
-    void *at = mmap(NULL, memory.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-                    0);
+    void *at =
+        mmap(NULL, memory.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED)
         emu_stop("no addresses for %zu bytes of device memory", memory.bytes);
     memory.start = (char *)at;

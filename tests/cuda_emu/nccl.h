@@ -14,7 +14,10 @@ typedef struct ncclUniqueId {
 typedef struct ncclConfig {
     int blocking;
 } ncclConfig_t;
-#define NCCL_CONFIG_INITIALIZER {1}
+#define NCCL_CONFIG_INITIALIZER \
+    { \
+        1 \
+    }
 
 typedef enum ncclResult {
     ncclSuccess = 0,

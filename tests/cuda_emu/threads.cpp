@@ -41,9 +41,9 @@ struct lane {
     void *stack_pointer;
     char *stack;
     state at;
-    unsigned mask;             /* it waits for, AT_WARP */
-    unsigned shows;            /* how often it has shown a value */
-    void *sanitizers;          /* what AddressSanitizer keeps for a stack */
+    unsigned mask;    /* it waits for, AT_WARP */
+    unsigned shows;   /* how often it has shown a value */
+    void *sanitizers; /* what AddressSanitizer keeps for a stack */
 };
 
 static struct {
@@ -74,7 +74,8 @@ void emu_stop(const char *format, ...)
 
 /* ---- from one stack to another ---- */
 
-/* Leaves on this stack what a function must keep for its caller, and goes on where `to` was left. */
+/* Leaves on this stack what a function must keep for its caller, and goes on where `to` was left.
+ */
 extern "C" void emu_switch(void **from, void *to);
 asm(R"(
     .text
@@ -180,8 +181,8 @@ void emu_meet_block()
 void emu_meet_warp(unsigned mask)
 {
     if (!(mask >> emu_lane() & 1))
-        emu_stop("%s: lane %u meets with the mask %08x, which it is not in", block.name,
-                 emu_lane(), mask);
+        emu_stop("%s: lane %u meets with the mask %08x, which it is not in", block.name, emu_lane(),
+                 mask);
     block.of[block.now].mask = mask;
     wait_as(AT_WARP);
 }
@@ -262,10 +263,11 @@ static bool release()
     unsigned in[4] = {}, first[4] = {};
     for (unsigned i = block.count; i-- > 0;)
         in[block.of[i].at]++, first[block.of[i].at] = i;
-    emu_stop("%s, block %u: %u threads wait at a barrier of the block (the first: %u), %u at one of "
-             "their warp (%u), and %u have ended (%u): they never meet",
-             block.name, blockIdx.x, in[AT_BLOCK], first[AT_BLOCK], in[AT_WARP], first[AT_WARP],
-             in[DONE], first[DONE]);
+    emu_stop(
+        "%s, block %u: %u threads wait at a barrier of the block (the first: %u), %u at one of "
+        "their warp (%u), and %u have ended (%u): they never meet",
+        block.name, blockIdx.x, in[AT_BLOCK], first[AT_BLOCK], in[AT_WARP], first[AT_WARP],
+        in[DONE], first[DONE]);
 }
 
 /* ---- a launch ---- */
