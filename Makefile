@@ -72,10 +72,12 @@ test_support := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/test_%,$(wild
 tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(filter-out tests/test_cuda_%,$(wildcard tests/test_*.c)))
 # Those that run on a GPU as well, and those of its own kernels. `make test` takes the emulated GPU,
 # and leaves out what is slow there.
-on_gpu   := adam attention clip conv ddp dropout elementwise index init layers linear loader losses matmul module \
-            norm pool reduce replicas select sgd softmax transformer weights \
+on_gpu   := adam attention autocast checkpoint checkpoint_files clip compressor conv ddp dropout elementwise in_backward \
+            index init join layers leaf linear loader losses matmul memory module names norm optimizer pool print \
+            recompute reduce reduction replicas select sgd softmax sync_norm tape text_dataset transformer views weights \
             $(patsubst tests/test_%.c,%,$(wildcard tests/test_cuda_*.c))
-slow_emu := attention conv linear pool reduce
+slow_emu := adam attention autocast checkpoint checkpoint_files compressor conv elementwise in_backward init leaf linear \
+            loader memory names norm pool print recompute reduce reduction replicas sgd sync_norm
 emulated := $(addprefix $(BUILD)/test/emu_,$(filter-out $(slow_emu),$(on_gpu)))
 
 .PHONY: all lib test test-emu test-gpu soak check-includes fuzz bench-peer bench-allreduce bench-step bench-ops install uninstall clean help

@@ -129,7 +129,7 @@ torc_status staging_broadcast(comm *c, tensor *t, const char *name)
     void *values = staging_host(t);
     torc_status s = comm_broadcast(c, values, bytes_of(t), 0, name);
     if (s == TORC_OK && values != tensor_data(t))
-        device_current()->from_host(tensor_data(t), values, bytes_of(t));
+        tensor_put(t, values);
     staging_host_free(t, values);
     return s;
 }

@@ -19,8 +19,9 @@
 #include <stdarg.h>
 
 #define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
-#define NORETURN __attribute__((noreturn)) /* C's own word is none of C++'s, which reads this too \
-                                            */
+#define NORETURN \
+    __attribute__((noreturn)) /* C's own word is none of C++'s, which reads this too \
+                               */
 #define ARRAY_LENGTH(a) ((int)(sizeof(a) / sizeof *(a)))
 
 static inline int64_t min_i64(int64_t a, int64_t b)

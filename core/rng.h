@@ -14,7 +14,8 @@
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-static inline void philox(uint64_t key, uint64_t counter, uint32_t out[4])
+    static inline void
+    philox(uint64_t key, uint64_t counter, uint32_t out[4])
 {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = 0, c3 = 0;

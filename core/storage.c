@@ -110,7 +110,7 @@ storage *storage_new(size_t bytes)
     if (s) {
         rounded = s->bytes;
         s->refs = 1;
-        s->mirrors = false;
+        s->mirrored = 0;
         s->next = NULL;
     } else {
         s = wrap_struct();

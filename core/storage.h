@@ -18,7 +18,7 @@ typedef struct storage {
         struct storage *s); /* NULL: the cache's; else memory of somebody else, who is told */
     void *owner;
     void *mirror;         /* the host's copy of the block (tensor_mirror()); NULL: never had one */
-    bool mirrors;         /* it is true: nobody has written to the block since */
+    size_t mirrored;      /* of it these bytes are true: nobody else has written to them since */
     struct storage *next; /* in a free list */
 } storage;
 

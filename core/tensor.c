@@ -312,8 +312,10 @@ void tensor_put(tensor *t, const void *values)
         return;
     if (!s->mirror)
         s->mirror = base_alloc(s->bytes, 1);
-    memcpy((int64_t *)s->mirror + t->offset, values, bytes);
-    s->mirrors = t->offset == 0; /* of a block's other tensors nothing is known */
+    size_t start = (size_t)t->offset * sizeof(int64_t);
+    memcpy((char *)s->mirror + start, values, bytes);
+    if (start <= s->mirrored && start + bytes > s->mirrored) /* else a gap is between */
+        s->mirrored = start + bytes;
 }
 
 const int64_t *tensor_mirror(const tensor *t)
@@ -322,12 +324,14 @@ const int64_t *tensor_mirror(const tensor *t)
         return NULL;
     if (device_is_host())
         return tensor_data(t);
-    return t->store->mirrors ? (int64_t *)t->store->mirror + t->offset : NULL;
+    int64_t end = t->offset + tensor_numel(t);
+    bool known = t->store->mirror && (size_t)end * sizeof(int64_t) <= t->store->mirrored;
+    return known ? (int64_t *)t->store->mirror + t->offset : NULL;
 }
 
 void tensor_forget_mirror(const tensor *t)
 {
-    t->store->mirrors = false;
+    t->store->mirrored = 0;
 }
 
 bool tensor_is_contiguous(const tensor *t)

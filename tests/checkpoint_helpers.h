@@ -69,7 +69,7 @@ static inline size_t run_values(const run *r, char *values, size_t size)
         size_t bytes = (size_t)tensor_numel(items[i].t) * tensor_item_size(items[i].t);
         CHECK(n + bytes <= size);
         tensor *row_major = tensor_contiguous(&c, items[i].t);
-        memcpy(values + n, tensor_data(row_major), bytes);
+        device_current()->to_host(values + n, tensor_data(row_major), bytes);
         tensor_drop(row_major);
         n += bytes;
     }

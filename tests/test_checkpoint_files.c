@@ -35,12 +35,16 @@ static small small_new(int64_t width)
 /* Step `step` of a training that makes every weight, and every moment, the number of the step. */
 static void train(small *s, int64_t step)
 {
-    float *moments[] = {s->opt->m->data, s->opt->v->data};
+    int64_t n = optimizer_elements(s->opt);
+    float *moments = base_alloc((size_t)n, sizeof *moments);
     s->opt->updates = step;
     for (int i = 0; i < 2; i++)
         torc_init_constant(torc_parameter_at(s->net, i, NULL), (double)step);
-    for (int64_t k = 0; k < optimizer_elements(s->opt); k++)
-        moments[0][k] = moments[1][k] = (float)step;
+    for (int64_t k = 0; k < n; k++)
+        moments[k] = (float)step;
+    device_current()->from_host(s->opt->m->data, moments, (size_t)n * sizeof *moments);
+    device_current()->from_host(s->opt->v->data, moments, (size_t)n * sizeof *moments);
+    free(moments);
 }
 
 static torc_status save(small *s, int64_t step, int keep)
@@ -57,18 +61,26 @@ static torc_status load(small *s, int64_t *step)
                                     (torc_checkpoint_options){.optimizer = s->opt}, step);
 }
 
+static bool has_only(const void *data, int64_t n, float number)
+{
+    float *values = base_alloc((size_t)n, sizeof *values);
+    device_current()->to_host(values, data, (size_t)n * sizeof *values);
+    bool right = true;
+    for (int64_t k = 0; k < n; k++)
+        right = right && values[k] == number;
+    free(values);
+    return right;
+}
+
 static bool all_are(const small *s, int64_t step)
 {
-    const float *m = s->opt->m->data, *v = s->opt->v->data;
-    bool right = torc_steps(s->opt) == step;
+    int64_t elements = optimizer_elements(s->opt);
+    bool right = torc_steps(s->opt) == step && has_only(s->opt->m->data, elements, (float)step) &&
+                 has_only(s->opt->v->data, elements, (float)step);
     for (int64_t i = 0; i < torc_parameter_count(s->net); i++) {
         torc_tensor *p = torc_parameter_at(s->net, i, NULL);
-        const float *values = torc_data(p);
-        for (int64_t k = 0; k < torc_numel(p); k++)
-            right = right && values[k] == (float)step;
+        right = right && has_only(torc_data(p), torc_numel(p), (float)step);
     }
-    for (int64_t k = 0; k < optimizer_elements(s->opt); k++)
-        right = right && m[k] == (float)step && v[k] == (float)step;
     return right;
 }
 
@@ -411,8 +423,8 @@ static int64_t step_found(int64_t *shared)
  * finished a few. */
 TEST(killed_while_it_writes)
 {
-    int64_t *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
-                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int64_t *shared =
+        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
     int64_t last = -1;
     for (int i = 0; i < 25 || (last < 5 && i < 200); i++) {

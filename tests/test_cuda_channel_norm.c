@@ -165,6 +165,17 @@ TEST(large_means_cost_no_digits)
     }
 }
 
+/* A sum of squares would keep 4 of var's. */
+TEST(large_means_cost_no_digits_of_f64)
+{
+    for (int last = 0; last < 2; last++) {
+        shape s = {6, 4, 20, 20, last};
+        channels z = random_channels(kinds[2], s);
+        z.x = twin_random(image(TORC_F64, s), 1e6 - 1, 1e6 + 1, 1);
+        compare_forward((kind){TORC_F64, TORC_F64, 1e-8, 1e-12}, &z, true);
+    }
+}
+
 TEST(a_channel_that_is_not_finite_stays_alone)
 {
     for (int way = 0; way < 6; way++) {

@@ -51,7 +51,7 @@ TEST(the_host_s_own_copy_is_enough)
     CHECK_INT(cuda_kernels.check_index(index.gpu, 5, -100), -1);
     CHECK_INT(cuda_kernels.count_targets(index.gpu, 5), 10);
     index.gpu->store->mirror = index.host->store->data;
-    index.gpu->store->mirrors = true;
+    index.gpu->store->mirrored = index.host->store->bytes;
     CHECK_INT(cuda_kernels.check_index(index.gpu, 5, -100), 7);
     CHECK_INT(cuda_kernels.count_targets(index.gpu, 5), 9);
 }

@@ -1,6 +1,7 @@
 /* in_backward: the same weights, to the bit, as with updates in torc_step(), alone and on several
  * ranks; and what it refuses. */
 #include "tests/ddp_helpers.h"
+#include "tests/values.h"
 
 static torc_optimizer *optimizer(torc_module *net, bool adam, bool early)
 {
@@ -22,10 +23,8 @@ static void train(torc_module *net, torc_optimizer *opt, int first, int end)
 static bool same(torc_module *a, torc_module *b)
 {
     bool all = true;
-    for (int64_t i = 0; i < torc_parameter_count(a); i++) {
-        torc_tensor *p = torc_parameter_at(a, i, NULL), *q = torc_parameter_at(b, i, NULL);
-        all = all && !memcmp(torc_data(p), torc_data(q), (size_t)torc_numel(p) * sizeof(float));
-    }
+    for (int64_t i = 0; i < torc_parameter_count(a); i++)
+        all = all && same_bits(torc_parameter_at(a, i, NULL), torc_parameter_at(b, i, NULL));
     return all;
 }
 

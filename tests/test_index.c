@@ -58,6 +58,14 @@ TEST_DIES(outside_the_vocabulary, 1, "torc_embedding_op: index 3 at position 1 i
     torc_embedding_op(torc_ones(TORC_SHAPE(3, 2)), indices(TORC_SHAPE(2), (int64_t[]){0, 3}));
 }
 
+/* Also where the host has written a part of the indices only. */
+TEST_DIES(a_part_written_says_nothing_of_the_rest, 1, "index 9 at position 3 is outside 0 .. 2")
+{
+    torc_tensor *all = torc_full(TORC_SHAPE(4), 9, .dtype = TORC_I64);
+    torc_write(torc_slice(all, 0, 0, 3, 1), TORC_I64, (int64_t[]){0, 1, 2}, 3);
+    torc_embedding_op(torc_ones(TORC_SHAPE(3, 2)), all);
+}
+
 TEST_DIES(an_index_is_int64, 1, "expected an int64 index, found float32")
 {
     torc_embedding_op(torc_ones(TORC_SHAPE(3, 2)), torc_ones(TORC_SHAPE(2)));

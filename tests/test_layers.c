@@ -63,6 +63,19 @@ TEST(batch_norm_in_evaluation_is_pytorchs)
     CHECK_LAYER(net, reference_input(TORC_SHAPE(2, 2, 3, 1)), ref_batch_norm_eval);
 }
 
+TEST(batches_are_counted_on_from_what_was_written)
+{
+    torc_module *net = torc_batch_norm2d(2);
+    torc_tensor *count = torc_parameter_named(net, "num_batches_tracked");
+    torc_forward(net, torc_ones(TORC_SHAPE(2, 2)));
+    torc_write(count, TORC_F64, &(double){7}, 1);
+    torc_forward(net, torc_ones(TORC_SHAPE(2, 2)));
+    CHECK_NEAR(torc_item(count), 8, 0);
+    torc_init_constant(count, 2);
+    torc_forward(net, torc_ones(TORC_SHAPE(2, 2)));
+    CHECK_NEAR(torc_item(count), 3, 0);
+}
+
 TEST(embedding_is_pytorchs)
 {
     const int64_t ids[] = {1, 4, 1, 0, 2, 1};

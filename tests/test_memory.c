@@ -8,9 +8,7 @@
 #include "core/torc.h"
 
 #include "tests/harness.h"
-
-#include <stdlib.h>
-#include <string.h>
+#include "tests/values.h"
 
 static torc_tensor *seen;
 
@@ -59,17 +57,6 @@ static torc_tensor *texts(int64_t n)
     torc_tensor *x = torc_tensor_new(TORC_SHAPE(n, 8, 16), .requires_grad = true);
     torc_init_uniform(x, -1, 1);
     return x;
-}
-
-static bool same_bits(torc_tensor *a, torc_tensor *b)
-{
-    int64_t n = torc_numel(a);
-    float *v = malloc(2 * (size_t)n * sizeof *v + 1);
-    torc_read(a, TORC_F32, v, n);
-    torc_read(b, TORC_F32, v + n, n);
-    bool same = !memcmp(v, v + n, (size_t)n * sizeof *v);
-    free(v);
-    return same;
 }
 
 /* A step; how far above the bytes at its start it went. The result is kept. */

@@ -7,9 +7,7 @@
 #include "core/torc.h"
 
 #include "tests/harness.h"
-
-#include <stdlib.h>
-#include <string.h>
+#include "tests/values.h"
 
 enum { CHANNELS = 3, BATCH = 7, ROOM = BATCH * 16 };
 
@@ -150,22 +148,17 @@ TEST_RANKS(a_batch_of_nothing_moves_nothing, 2)
     torc_finalize();
 }
 
-static void compare_bits(torc_tensor *a, torc_tensor *b)
-{
-    CHECK(!memcmp(torc_data(a), torc_data(b), (size_t)torc_numel(a) * sizeof(float)));
-}
-
 TEST(alone_it_is_batch_norm_to_the_bit)
 {
     torc_init(NULL, NULL);
     torc_shape all = TORC_SHAPE(BATCH, CHANNELS, 2, 2);
     outcome a = run(torc_sync_batch_norm_op, TORC_F32, all, 0, BATCH, 1);
     outcome b = run(torc_batch_norm_op, TORC_F32, all, 0, BATCH, 1);
-    compare_bits(a.y, b.y);
-    compare_bits(torc_grad(a.x), torc_grad(b.x));
-    compare_bits(torc_grad(a.w), torc_grad(b.w));
-    compare_bits(a.mean, b.mean);
-    compare_bits(a.var, b.var);
+    CHECK(same_bits(a.y, b.y));
+    CHECK(same_bits(torc_grad(a.x), torc_grad(b.x)));
+    CHECK(same_bits(torc_grad(a.w), torc_grad(b.w)));
+    CHECK(same_bits(a.mean, b.mean));
+    CHECK(same_bits(a.var, b.var));
     torc_finalize();
 }
 

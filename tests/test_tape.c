@@ -197,14 +197,17 @@ static size_t heap_in_use(void)
     return info.uordblks + info.hblkhd;
 }
 
+/* The C library keeps up to 7 freed pieces of a size at hand, and counts them as used. */
+enum { STEPS_BEFORE = 8 };
+
 TEST(equal_steps_allocate_nothing)
 {
     torc_tensor *w = torc_tensor_new(TORC_SHAPE(8, 16), .requires_grad = true);
     torc_tensor *v = torc_tensor_new(TORC_SHAPE(16, 4), .requires_grad = true);
     torc_init_normal(w, 0, 1);
     torc_init_normal(v, 0, 1);
-    step(w, v);
-    step(w, v);
+    for (int i = 0; i < STEPS_BEFORE; i++)
+        step(w, v);
     int64_t before = torc_memory().allocations;
     size_t heap = heap_in_use();
     for (int i = 0; i < 100; i++)
