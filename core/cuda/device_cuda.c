@@ -61,8 +61,8 @@ static void wait_for_stream(const char *what)
 void cuda_launched(const char *name)
 {
     cuda_check(cudaGetLastError(), name);
-    if (gpu.sync)
-        wait_for_stream(name);
+    if (gpu.sync) /* without a breath: who moves gradients launches kernels as well */
+        cuda_check(cudaStreamSynchronize(gpu.stream), name);
 }
 
 /* ---- taking the GPU ---- */
