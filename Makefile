@@ -80,7 +80,7 @@ slow_emu := adam attention autocast checkpoint checkpoint_files compressor conv 
             loader memory names norm pool print recompute reduce reduction replicas sgd sync_norm
 emulated := $(addprefix $(BUILD)/test/emu_,$(filter-out $(slow_emu),$(on_gpu)))
 
-.PHONY: all lib test test-emu test-gpu soak check-includes fuzz bench-peer bench-allreduce bench-step bench-ops install uninstall clean help
+.PHONY: all lib test test-emu test-gpu soak check-includes fuzz bench-peer bench-allreduce bench-step bench-checkpoint bench-ops install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -231,6 +231,8 @@ bench-allreduce: all
 	BUILD=$(BUILD) scripts/bench_allreduce.sh
 bench-step: all
 	BUILD=$(BUILD) scripts/bench_allreduce.sh --step
+bench-checkpoint: all
+	$(BUILD)/bin/torcrun -n 1 $(BUILD)/bin/torc-allreduce-bench --checkpoint $(BUILD)/bench-checkpoint --layers 24 --samples 256 --threads $$(nproc)
 bench-ops: $(BUILD)/bin/torc-op-bench
 	$(BUILD)/bin/torc-op-bench
 
@@ -268,6 +270,7 @@ help:
 	@echo 'make bench-peer           the workloads side by side with PyTorch (PYTHON= leads to it)'
 	@echo 'make bench-allreduce      sums over ranks against Open MPI, and gloo where PYTHON= has a PyTorch'
 	@echo 'make bench-step           a training step with synchronised gradients against one without'
+	@echo 'make bench-checkpoint     training that saves 300 MB every 50 steps against training that does not'
 	@echo 'make bench-ops            every op of the workloads, forward and backward, against its floor'
 	@echo 'make install PREFIX= DESTDIR=    torcrun with manual page and completion, the library, torc.h, torc.pc'
 	@echo 'make uninstall, make clean, make check-includes'

@@ -6,6 +6,7 @@
  *     mpirun -n 4 torc-allreduce-bench --hosts 2 --algorithms ring,mpi     pretends two hosts
  *     srun -n 4 torc-allreduce-bench --optimizer                           sum, then AdamW
  *     torcrun -n 2 torc-allreduce-bench --step                             a whole training step
+ *     torcrun -n 1 torc-allreduce-bench --checkpoint DIR                   steps that save
  *
  * Exit code 1 when an element was wrong.
  */
@@ -47,7 +48,8 @@ static bench_options o = {.min = 4,
                           .layers = 12,
                           .width = 1024,
                           .samples = 64,
-                          .steps = 20};
+                          .steps = 20,
+                          .every = 50};
 
 static const option_row rows[] = {
     {"min", BYTES, &o.min, 0, "smallest buffer in bytes; K, M and G are powers of 1024 [4]"},
@@ -62,7 +64,10 @@ static const option_row rows[] = {
     {"threads", COUNT, &o.threads, 0, "of a rank [1]"},
     {"optimizer", MODE, NULL, BENCH_OPTIMIZER, "the sum and AdamW after it"},
     {"step", MODE, NULL, BENCH_STEP, "a training step with and without synchronisation"},
-    {"layers", COUNT, &o.layers, 0, "of the network of --step [12]"},
+    {"checkpoint", TEXT, &o.checkpoint, BENCH_CHECKPOINT,
+     "training with and without checkpoints, which go to this directory"},
+    {"every", COUNT, &o.every, 0, "steps, --checkpoint saves one [50]"},
+    {"layers", COUNT, &o.layers, 0, "of the network of --step and --checkpoint [12]"},
     {"width", COUNT, &o.width, 0, "of each of them [1024]"},
     {"samples", COUNT, &o.samples, 0, "rows a rank [64]"},
     {"steps", COUNT, &o.steps, 0, "of each kind [20]"},
@@ -119,6 +124,8 @@ static bool parse_dtype(const char *text)
 static bool take(const option_row *row, const char *text)
 {
     double number = 0;
+    if (row->mode != BENCH_SUM)
+        o.mode = row->mode;
     switch (row->kind) {
     case BYTES:
         return parse_bytes(text, row->value);
@@ -135,7 +142,7 @@ static bool take(const option_row *row, const char *text)
     case DTYPE:
         return parse_dtype(text);
     case MODE:
-        o.mode = row->mode;
+        break;
     }
     return true;
 }
@@ -172,7 +179,7 @@ static void check_sizes(void)
     if (o.factor < 2)
         refuse("--factor takes 2 or more: sizes grow");
     if (o.mode != BENCH_SUM && (o.dtype != TORC_F32 || o.compress))
-        refuse("--optimizer and --step take no --dtype but f32");
+        refuse("--optimizer, --step and --checkpoint take no --dtype but f32");
 }
 
 /* A name that is unknown, or of no use here, would only leave rows out. */
@@ -201,7 +208,8 @@ static void check_algorithms(const bench *b, const bench_task *task)
 
 static void open_bench(bench *b)
 {
-    size_t bytes = b->o.mode == BENCH_STEP ? sizeof(float) : o.max, n = bytes / sizeof(float) + 1;
+    bool trains = o.mode == BENCH_STEP || o.mode == BENCH_CHECKPOINT; /* in buckets of its own */
+    size_t bytes = trains ? sizeof(float) : o.max, n = bytes / sizeof(float) + 1;
     b->c = job_comm(TORC_HERE, BENCH_PROGRAM);
     b->timeout = base_setting_number("TORC_TIMEOUT", 120, 0.1, 1e6);
     b->rows = json_array();
@@ -256,6 +264,8 @@ int main(int argc, char **argv)
         job_check(TORC_HERE, BENCH_PROGRAM, tune(b.c));
     if (o.mode == BENCH_STEP)
         bench_step(&b);
+    else if (o.mode == BENCH_CHECKPOINT)
+        bench_checkpoint(&b);
     else
         measure_sizes(&b, o.mode == BENCH_SUM ? &bench_sum : &bench_adamw);
     die_unless_ok(nowhere, BENCH_PROGRAM, bench_write_json(&b));

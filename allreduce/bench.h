@@ -27,7 +27,7 @@
 
 #define BENCH_PROGRAM "torc-allreduce-bench"
 
-typedef enum bench_mode { BENCH_SUM, BENCH_OPTIMIZER, BENCH_STEP } bench_mode;
+typedef enum bench_mode { BENCH_SUM, BENCH_OPTIMIZER, BENCH_STEP, BENCH_CHECKPOINT } bench_mode;
 
 typedef struct bench_options {
     bench_mode mode;
@@ -37,8 +37,11 @@ typedef struct bench_options {
     const char *algorithms; /* "ring,mpi"; NULL: all that there are */
     const char *json;       /* a path; NULL: none */
     torc_dtype dtype;
-    bool compress;                      /* bfloat16 between hosts */
-    long layers, width, samples, steps; /* of BENCH_STEP */
+    bool compress;               /* bfloat16 between hosts */
+    long layers, width, samples; /* of BENCH_STEP and BENCH_CHECKPOINT */
+    long steps;                  /* of BENCH_STEP */
+    long every;                  /* of BENCH_CHECKPOINT: steps */
+    const char *checkpoint;      /* a directory; NULL: another mode */
 } bench_options;
 
 typedef struct bench {
@@ -115,6 +118,12 @@ bool bench_mpi_runs(void);
 /* A training step with synchronised gradients against the same step without; prints, and notes the
  * numbers in b->rows. */
 void bench_step(bench *b);
+
+/* ---- bench_checkpoint.c ---- */
+
+/* Training that saves checkpoints against training that does not; prints, and notes the numbers in
+ * b->rows. */
+void bench_checkpoint(bench *b);
 
 /* ---- bench_report.c ---- */
 

@@ -93,7 +93,7 @@ void bench_print_head(const bench *b)
     printf("# %s, %ld cores; ranks %d, hosts %d, threads a rank %d; %s, %s%s\n", cpu,
            sysconf(_SC_NPROCESSORS_ONLN), comm_size(b->c), b->t->hosts, torc_threads(), mpi,
            torc_dtype_name(b->o.dtype), b->o.compress ? ", bfloat16 between hosts" : "");
-    if (b->o.mode == BENCH_STEP)
+    if (b->o.mode == BENCH_STEP || b->o.mode == BENCH_CHECKPOINT)
         return;
     printf("# time: a batch's mean of the slowest rank, median of %ld rounds; x mpi: MPI's time by "
            "this one's;\n# of floor: the time to read, multiply and write the buffer by this one's",
@@ -142,7 +142,7 @@ void bench_report(bench *b, size_t bytes, const bench_result *results, int n)
 
 torc_status bench_write_json(bench *b)
 {
-    static const char *const modes[] = {"sum", "optimizer", "step"};
+    static const char *const modes[] = {"sum", "optimizer", "step", "checkpoint"};
     if (silent(b) || !b->o.json)
         return TORC_OK;
     json_t *all = json_pack("{s:s, s:s, s:b, s:o, s:O}", "mode", modes[b->o.mode], "dtype",

@@ -140,6 +140,24 @@ TEST(a_training_step)
     json_decref(all);
 }
 
+TEST(checkpoints)
+{
+    char arguments[512];
+    snprintf(arguments, sizeof arguments,
+             "--checkpoint %s --layers 2 --width 32 --samples 4 --every 2 --repetitions 2",
+             test_path("saved"));
+    json_t *all = results(2, arguments);
+    const json_t *row = json_array_get(json_object_get(all, "rows"), 0);
+    CHECK(number(row, "bytes") == 12 * (2 * (32 * 32 + 32) + 32 * 10 + 10));
+    CHECK(number(row, "call_seconds") > 0);
+    CHECK(number(row, "copy_floor_seconds") > 0);
+    CHECK_NEAR(number(row, "share"),
+               (number(row, "excess_saving_seconds") - number(row, "excess_seconds")) /
+                   number(row, "lap_seconds"),
+               1e-9);
+    json_decref(all);
+}
+
 static void check_refused(const char *arguments, int code, const char *says)
 {
     CHECK_INT(run(1, arguments), code);

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LINE 64 /* bytes: values begin on a cache line */
-
 static const char *const pieces[] = {"m", "v"};
 
 double *snapshot_places(const call *c)
@@ -85,24 +83,24 @@ static void list_optimizer(const call *c, snapshot *s, torc_module *net, const t
 
 /* ---- room for it ---- */
 
-static size_t on_a_line(size_t bytes)
+static size_t round_up(size_t at, size_t unit)
 {
-    return (bytes + LINE - 1) / LINE * LINE;
+    return (at + unit - 1) / unit * unit;
 }
 
-/* A file's values lie without gaps, as optimizer_read_state() gives a piece. */
+/* A file's values lie from a page on and without gaps, as in the file, so that they are written
+ * from here. (Behind an odd number of small values there may be one: the rest is copied, then.) */
 static size_t place_values(snapshot *s, char *values)
 {
     size_t at = 0;
     for (int f = 0; f < CHECKPOINT_FILE_COUNT; f++) {
+        at = round_up(at, UNBUFFERED_PAGE);
         for (int64_t i = 0; i < s->count[f]; i++) {
-            if (s->tensors[f][i].dtype != TORC_F32 || i == 0)
-                at = on_a_line(at);
+            at = round_up(at, torc_dtype_size(s->tensors[f][i].dtype));
             if (values)
                 s->tensors[f][i].data = values + at;
             at += s->tensors[f][i].bytes;
         }
-        at = on_a_line(at);
     }
     return at;
 }

@@ -2,8 +2,6 @@
 #define _GNU_SOURCE /* mkostemp() */
 #include "core/io/safetensors.h"
 
-#include "core/io/crc32c.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -188,8 +186,9 @@ const saved_tensor *safetensors_find(const saved_file *f, const char *name)
 
 /* ---- writing ---- */
 
-/* The header as JSON, padded so that the values begin at a multiple of 8. For the caller to free().
- */
+/* The header as JSON, padded so that the values begin on a page: what lies so in memory is written
+ * without a copy, and a tensor of a mapped file is as aligned as one in memory. For the caller to
+ * free(). */
 static char *make_header(const saved_tensor *tensors, int64_t count, size_t *length)
 {
     json_t *root = json_object();
@@ -208,26 +207,22 @@ static char *make_header(const saved_tensor *tensors, int64_t count, size_t *len
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     size_t n = strlen(text);
-    *length = (n + 7) / 8 * 8;
+    *length = (PREFIX + n + UNBUFFERED_PAGE - 1) / UNBUFFERED_PAGE * UNBUFFERED_PAGE - PREFIX;
     text = base_grow(text, *length + 1, 1);
     memset(text + n, ' ', *length - n);
     return text;
 }
 
-static bool write_all(int fd, const void *data, size_t n, saved_sum *sum)
+/* The bytes of tensor *i and of those whose values lie right behind it in memory too; *i becomes
+ * the first that does not. */
+static size_t put_together(const saved_tensor *tensors, int64_t count, int64_t *i)
 {
-    sum->size += n;
-    sum->crc32c = crc32c(sum->crc32c, data, n);
-    for (const char *p = data; n > 0;) {
-        ssize_t wrote = write(fd, p, n < (1u << 30) ? n : 1u << 30);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote <= 0)
-            return false;
-        p += wrote;
-        n -= (size_t)wrote;
-    }
-    return true;
+    const uint8_t *first = tensors[*i].data;
+    size_t bytes = 0;
+    do
+        bytes += tensors[(*i)++].bytes;
+    while (*i < count && tensors[*i].data == first + bytes);
+    return bytes;
 }
 
 static bool write_file(int fd, const saved_tensor *tensors, int64_t count, saved_sum *sum)
@@ -235,13 +230,20 @@ static bool write_file(int fd, const saved_tensor *tensors, int64_t count, saved
     size_t length;
     char *header = make_header(tensors, count, &length);
     uint8_t prefix[PREFIX];
+    unbuffered_file out;
     for (int i = 0; i < PREFIX; i++)
         prefix[i] = (uint8_t)((uint64_t)length >> (8 * i));
-    bool ok = write_all(fd, prefix, sizeof prefix, sum) && write_all(fd, header, length, sum);
-    for (int64_t i = 0; ok && i < count; i++)
-        ok = write_all(fd, tensors[i].data, tensors[i].bytes, sum);
+    unbuffered_begin(&out, fd);
+    unbuffered_put(&out, prefix, sizeof prefix);
+    unbuffered_put(&out, header, length);
+    for (int64_t i = 0; i < count;) {
+        int64_t first = i;
+        size_t bytes = put_together(tensors, count, &i);
+        unbuffered_put(&out, tensors[first].data, bytes);
+    }
     free(header);
-    return ok && fsync(fd) == 0;
+    *sum = out.sum;
+    return unbuffered_end(&out);
 }
 
 /* A rename is lasting only when the directory is on the disk too. */

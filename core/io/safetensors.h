@@ -13,6 +13,7 @@
 #define TORC_SAFETENSORS_H
 
 #include "core/io/mapped.h"
+#include "core/io/unbuffered.h"
 
 typedef struct saved_tensor {
     char *name;
@@ -40,10 +41,6 @@ const saved_tensor *safetensors_find(const saved_file *f, const char *name);
  * the directory: path is whole or as it was. */
 torc_status safetensors_write(const char *path, const saved_tensor *tensors, int64_t count);
 /* The same, and tells the file's size and checksum, taken of what was to be written. */
-typedef struct saved_sum {
-    size_t size;
-    uint32_t crc32c;
-} saved_sum;
 torc_status safetensors_write_summed(const char *path, const saved_tensor *tensors, int64_t count,
                                      saved_sum *sum);
 
