@@ -89,11 +89,38 @@ static void take_count(host *h, const survey_host *s, const char *why, int which
         quit(EXIT_USAGE, "--nproc-per-node gpu: there is no GPU on host %s", h->name);
 }
 
+static const double answer_seconds = 2;
+
+static void leave_out(hosts *all, int i)
+{
+    say("host %s does not answer and is left out", all->of[i].name);
+    free(all->of[i].name);
+    memmove(&all->of[i], &all->of[i + 1], (size_t)(--all->n - i) * sizeof *all->of);
+}
+
+/* A host without power cannot be counted, and mpirun would start on none because of it. A job that
+ * may have fewer hosts does without. */
+static void leave_out_the_absent(hosts *all, const wish *w)
+{
+    const char **names = base_alloc((size_t)all->n, sizeof *names);
+    bool *there = base_alloc((size_t)all->n, sizeof *there);
+    for (int i = 0; i < all->n; i++)
+        names[i] = all->of[i].name;
+    net_answers(names, all->n, answer_seconds, there);
+    for (int i = all->n - 1; i >= 0 && all->n > w->least; i--)
+        if (!there[i] && !host_is_here(names[i]))
+            leave_out(all, i);
+    free(names);
+    free(there);
+}
+
 /* Returns the most of a host. */
-static int ask_hosts(const options *o, hosts *all, int which)
+static int ask_hosts(const options *o, hosts *all, const wish *w, int which)
 {
     survey s = {0};
     int most = 0;
+    if (w->least > 0 && w->least < all->n)
+        leave_out_the_absent(all, w);
     plan_survey(o, all, false, &s);
     for (int i = 0; i < all->n; i++) {
         take_count(&all->of[i], &s.of[i], s.why, which);
@@ -104,7 +131,7 @@ static int ask_hosts(const options *o, hosts *all, int which)
 }
 
 /* Ranks on each host, 0 where nobody says; where hosts had to be asked, theirs are in .counted. */
-static int ranks_per_host(const options *o, hosts *all)
+static int ranks_per_host(const options *o, hosts *all, const wish *w)
 {
     const char *text = o->per_host ? o->per_host : "auto";
     int which = find_countable(text);
@@ -113,7 +140,8 @@ static int ranks_per_host(const options *o, hosts *all)
         if (ask && o->dry_run)
             say("%ss are counted on this host only: --dry-run asks no other",
                 countable[which].thing);
-        int n = ask && !o->dry_run ? ask_hosts(o, all, which) : count_here(countable[which].fact);
+        int n =
+            ask && !o->dry_run ? ask_hosts(o, all, w, which) : count_here(countable[which].fact);
         if (n == 0)
             quit(EXIT_USAGE, "--nproc-per-node gpu: there is no GPU here");
         return which == 0 ? 0 : n;
@@ -136,12 +164,11 @@ static int count_ranks(const hosts *all)
 
 static void place(const options *o, plan *p)
 {
-    p->wish = (wish){.ranks = o->ranks,
-                     .per_host = ranks_per_host(o, &p->job.hosts),
-                     .cores = cores_here().count,
-                     .oversubscribe = o->oversubscribe};
+    p->wish =
+        (wish){.ranks = o->ranks, .cores = cores_here().count, .oversubscribe = o->oversubscribe};
     if (o->nnodes && !place_read_nnodes(o->nnodes, &p->wish))
         quit(EXIT_USAGE, "%s", torc_last_error());
+    p->wish.per_host = ranks_per_host(o, &p->job.hosts, &p->wish);
     p->known = hosts_copy(&p->job.hosts);
     int code = place_ranks(&p->job.hosts, &p->wish);
     if (code)

@@ -2,10 +2,12 @@
  * probe -- torcrun on the side of one host, asked what the host is: for --doctor, and where
  * --nproc-per-node counts what is there.
  *
- *     torcrun                            mpirun or srun starts, once a host, torcrun --shim ..
- * --probe hello TOKEN RANK HOST <-  who I am line  Open MPI=4.1.4  <-  a fact, a line each;
- * `stream` is the last line 10.0.0.8:40123              ->  send there for a moment line
- * rate=1.17e+09   <-  what came here from another probe, bytes a second leave ->  exit
+ *     torcrun                              torcrun --shim .. --probe, once a host
+ *       <-  hello TOKEN RANK HOST          who I am
+ *       <-  line  Open MPI=4.1.4           a fact, a line each; `stream` is the last
+ *       ->  line  10.0.0.8:40123           send there for a moment
+ *       <-  line  rate=1.17e+09            what came here from another probe, bytes a second
+ *       ->  leave                          exit
  *
  * Words
  *   fact     a name and a value; a name that the other side does not know is passed over, so that

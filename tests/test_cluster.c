@@ -223,6 +223,19 @@ TEST(each_host_is_counted)
     cluster_down();
 }
 
+TEST(a_host_that_cannot_be_counted)
+{
+    cluster_up();
+    CHECK_INT(on_cluster("node off n1; $RSH torcrun --nproc-per-node numa --hosts n0,n1 true"), 70);
+    CHECK_SAYS("does not tell how many NUMA nodes it has");
+    CHECK_INT(on_cluster("$RSH torcrun --nproc-per-node numa --nnodes 1:2 --hosts n0,n1 hostname"),
+              0);
+    CHECK_SAYS("host n1 does not answer and is left out\n");
+    CHECK_SAYS("n0\n");
+    CHECK_INT(on_cluster("$RSH torcrun --nproc-per-node numa --nnodes 2 --hosts n0,n1 true"), 70);
+    cluster_down();
+}
+
 TEST(the_doctor_compares_hosts)
 {
     double rate = 0;

@@ -3,9 +3,11 @@
  *
  *     dw = g^T columns, where row (n, i, j) of `columns` holds what the window at (i, j) sees:
  *
- *         x [H, W, C]      . [u=0: v=0 C's | v=1 C's | v=2 C's]      one row, `length` = k k C
- * numbers . . . . .       . [u=1: ...                        ] . a b c .  -->  . [u=2: ... ] . d e
- * f .
+ *         x [H, W, C]         one row of `columns`, `length` = k k C numbers
+ *         . . . . .
+ *         . a b c .    -->    [u=0: a's C | b's C | c's C][u=1: d's C | e's C | f's C][u=2: ...]
+ *         . d e f .
+ *         . . . . .
  *
  *     line    a row of output places, W' of them: N H' in all
  *     chunk   some lines whose columns, about 1 MiB, stay in the cache

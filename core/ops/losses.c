@@ -1,9 +1,11 @@
 /*
  * losses -- scalars to minimise, each the mean over what was counted.
  *
- *     cross_entropy    (1 - s) (lse(x) - x[t]) + s (lse(x) - mean(x)), s the label smoothing
- * (Szegedy et al. 2016) mse              (x - t)^2 l1               |x - t| bce_with_logits  max(x,
- * 0) - x t + log(1 + exp(-|x|))
+ *     cross_entropy      (1 - s) (lse(x) - x[t]) + s (lse(x) - mean(x)), s the label smoothing
+ *                        (Szegedy et al. 2016)
+ *     mse                (x - t)^2
+ *     l1                 |x - t|
+ *     bce_with_logits    max(x, 0) - x t + log(1 + exp(-|x|))
  *
  * A loss notes its weight, the number of rows or elements that it counted, and is 0 with weight 0
  * where nothing was.
