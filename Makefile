@@ -200,7 +200,7 @@ $(BUILD)/obj/tests/test_cuda_%.o: flags += -Itests/cuda_emu
 
 chosen := $(if $(T),$(filter $(addprefix %/test_,$(T)) $(addprefix %/emu_,$(T)),$(tests) $(emulated)),$(tests) $(emulated))
 test: all $(chosen)
-	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) tests/run.sh $(chosen)
+	@TORC_BIN=$(abspath $(BUILD)/bin) SAN=$(SAN) BESIDE="test_cluster test_sbatch" tests/run.sh $(chosen)
 
 # On the emulated GPU with the slow ones; and on the GPU of this host.
 test-emu: all $(on_gpu:%=$(BUILD)/test/emu_%)
