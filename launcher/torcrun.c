@@ -112,29 +112,42 @@ static int launch(const options *o)
     return code;
 }
 
+static int tell_help(const options *o)
+{
+    if (!manual_print(o->help_form))
+        quit(EXIT_USAGE, "--help=%s: there is man and bash", o->help_form);
+    return 0;
+}
+
+static int tell_version(void)
+{
+    printf("torcrun " TORC_VERSION "\n");
+    return 0;
+}
+
+static int obey(const options *o)
+{
+    if (o->help)
+        return tell_help(o);
+    if (o->version)
+        return tell_version();
+    if (o->doctor)
+        return examine(o);
+    if (o->top)
+        return top_main(o->program);
+    if (!o->program[0])
+        quit(EXIT_USAGE, "no program given: torcrun [options] program [arguments]");
+    must_find(o->program[0]);
+    return launch(o);
+}
+
 int main(int argc, char **argv)
 {
     open_standard_descriptors();
     if (argc > 1 && !strcmp(argv[1], "--shim"))
         shim_main(argv + 2);
     options o = options_read(argv);
-    if (o.help) {
-        if (!manual_print(o.help_form))
-            quit(EXIT_USAGE, "--help=%s: there is man and bash", o.help_form);
-        return 0;
-    }
-    if (o.version) {
-        printf("torcrun " TORC_VERSION "\n");
-        return 0;
-    }
-    if (o.doctor)
-        return examine(&o);
-    if (o.top)
-        return top_main(o.program);
-    if (!o.program[0])
-        quit(EXIT_USAGE, "no program given: torcrun [options] program [arguments]");
-    must_find(o.program[0]);
-    int code = launch(&o);
+    int code = obey(&o);
     options_free(&o);
     return code;
 }

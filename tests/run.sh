@@ -8,7 +8,7 @@
 # A program that dies without its own summary counts as one failure. One called gpu_... is for the
 # GPU, emu_... for the emulated one.
 set -u
-here=$(dirname "$0")
+here=$(cd "$(dirname "$0")" && pwd) # a sanitizer looks for a relative path beside the program, too
 # Open MPI's own leaks are not ours, and its stacks need the slow unwinder.
 export ASAN_OPTIONS="fast_unwind_on_malloc=0:allocator_may_return_null=1:${ASAN_OPTIONS:-}"
 export LSAN_OPTIONS="suppressions=$here/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}"

@@ -189,9 +189,10 @@ TEST(a_reader_that_sleeps)
                   "wc -l < logs/attempt-0/rank-00000.out; exit $c"),
               0);
     long long lost = 0, kept = 0, odd = -1, logged = 0;
-    const char *told = strstr(output, "torcrun: ");
-    CHECK(told && sscanf(told, "torcrun: %lld lines of output were not shown", &lost) == 1);
-    const char *counts = told ? strchr(told, '\n') : NULL;
+    const char *told = strstr(output, "torcrun: "), *counts = told ? strchr(told, '\n') : output;
+    const char *sanitizer = getenv("SAN"); /* makes torcrun too slow for lines to pile up */
+    CHECK((told && sscanf(told, "torcrun: %lld lines of output were not shown", &lost) == 1) ||
+          (sanitizer && *sanitizer));
     CHECK(counts && sscanf(counts, "%lld %lld %lld", &kept, &odd, &logged) == 3);
     CHECK_INT(odd, 0);
     CHECK_INT(logged, 1500000);
