@@ -155,6 +155,19 @@ static void make_again_for(node *n)
         make_again(n->out);
 }
 
+/* Between its maker and n, everybody who reads t runs after n. */
+void tape_done_with(const node *n, int input)
+{
+    tensor *t = n->in[input];
+    if (!t->unnamed || !t->maker || !t->maker->out_unread)
+        return;
+    for (int64_t i = t->maker->index + 1; i < n->index; i++)
+        for (int j = 0; j < tape.nodes[i]->inputs; j++)
+            if (tape.nodes[i]->in[j] == t && !tape.nodes[i]->in_unread)
+                return;
+    tensor_empty(t);
+}
+
 /* What a user kept goes on as a plain value: the history behind it is gone. */
 static void forget_node(node *n)
 {

@@ -65,6 +65,10 @@ void tape_let_go(tensor *t);
 
 /* ---- for backward functions ---- */
 
+/* n, which is running, looks no more at the values of this input: they go at once, if nobody else
+ * in backward does either and nobody can name them. Else they go when their maker has run. */
+void tape_done_with(const node *n, int input);
+
 typedef struct sink {
     tensor *t; /* NULL: nobody wants this gradient */
     bool add;  /* the kernel adds to what is there, else it overwrites */

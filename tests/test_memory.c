@@ -165,3 +165,17 @@ TEST(what_the_network_returned_stays)
     torc_tensor *y = torc_forward(net, torc_full(TORC_SHAPE(4), 3));
     CHECK_NEAR(torc_item(torc_sum(y)), 12, 0);
 }
+
+/* Wide is what stands between the two products. Alive at once are what the activation was made
+ * from and either its result, for the weight's gradient, or the gradient in its place. */
+TEST(the_gradient_takes_the_place_of_the_value)
+{
+    enum { ROWS = 1024, WIDE = 256, NARROW = 8 };
+    torc_tensor *y, *x = torc_tensor_new(TORC_SHAPE(ROWS, NARROW), .requires_grad = true);
+    torc_init_uniform(x, -1, 1);
+    torc_module *net =
+        torc_sequential(torc_linear(NARROW, WIDE), torc_gelu_layer(), torc_linear(WIDE, NARROW));
+    step(net, x, &y);
+    double wide = (double)step(net, x, &y) / (ROWS * WIDE * sizeof(float));
+    test_check(wide > 1.9 && wide < 2.5, __FILE__, __LINE__, "%g wide tensors", wide);
+}

@@ -60,12 +60,8 @@ static void linear_backward(node *n, tensor *grad)
     const linear_saved *s = n->saved;
     tensor *exact = pre_gradient(n, grad), *dpre = tensor_cast(c, exact, s->x->dtype);
     tensor_drop(exact);
-    sink dx = tape_sink(n, 0);
-    if (dx.t) {
-        tensor *out = as_rows(c, dx.t);
-        op_multiply(c, out, dpre, s->w, dx.add);
-        tensor_drop(out);
-    }
+    if (s->pre)
+        tensor_empty(s->pre);
     sink dw = tape_sink(n, 1);
     if (dw.t) {
         tensor *turned = op_turned(c, dpre), *rows = as_rows(c, s->x);
@@ -73,10 +69,15 @@ static void linear_backward(node *n, tensor *grad)
         tensor_drop(turned);
         tensor_drop(rows);
     }
-    tensor_drop(dpre);
-    if (s->pre)
-        tensor_empty(s->pre);
     autocast_drop(s->x, n->in[0]);
+    tape_done_with(n, 0); /* dx, which is as large, takes its memory */
+    sink dx = tape_sink(n, 0);
+    if (dx.t) {
+        tensor *out = as_rows(c, dx.t);
+        op_multiply(c, out, dpre, s->w, dx.add);
+        tensor_drop(out);
+    }
+    tensor_drop(dpre);
 }
 
 /* y from pre once more: an activation is nothing beside the product that would make it. */
