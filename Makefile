@@ -73,14 +73,14 @@ tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(filter-out tests/test_cuda_%,
 # Those that run on a GPU as well, and those of its own kernels. `make test` takes the emulated GPU,
 # and leaves out what is slow there.
 on_gpu   := adam attention autocast checkpoint checkpoint_files clip compressor conv ddp dropout elementwise in_backward \
-            index init join layers leaf linear loader losses matmul memory module names norm optimizer pool print \
+            index init join layers leaf linear loader losses matmul memory meter module names norm optimizer pool print \
             recompute reduce reduction replicas select sgd softmax sync_norm tape text_dataset transformer views weights \
             $(patsubst tests/test_%.c,%,$(wildcard tests/test_cuda_*.c))
 slow_emu := adam attention autocast checkpoint checkpoint_files compressor conv elementwise in_backward init leaf linear \
             loader memory names norm pool print recompute reduce reduction replicas sgd sync_norm
 emulated := $(addprefix $(BUILD)/test/emu_,$(filter-out $(slow_emu),$(on_gpu)))
 
-.PHONY: all lib test test-emu test-gpu soak check-includes fuzz bench-peer bench-allreduce bench-step bench-checkpoint bench-ops install uninstall clean help
+.PHONY: all lib test test-emu test-gpu soak check-includes fuzz bench-peer bench-gpu bench-allreduce bench-step bench-checkpoint bench-ops install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -172,6 +172,7 @@ $(BUILD)/bin/%: $(BUILD)/obj/examples/%.o $(example_objects) $(BUILD)/lib/libtor
 	    -ljansson -lm
 $(BUILD)/test/test_bench: $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out allreduce/bench.c,$(bench_sources)))
 $(BUILD)/test/test_powersgd: $(BUILD)/obj/examples/common/powersgd.o
+$(BUILD)/test/test_meter $(BUILD)/test/emu_meter $(BUILD)/test/gpu_meter: $(addprefix $(BUILD)/obj/examples/common/,meter.o gpt.o)
 $(BUILD)/test/test_doctor: $(addprefix $(BUILD)/obj/launcher/,$(addsuffix .o,ask cores devices facts hosts machine machine_pci say slurm spawn text words))
 $(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
 	@mkdir -p $(@D)
@@ -192,7 +193,7 @@ $(BUILD)/test/gpu_%: $(BUILD)/obj/tests/test_%.o $(test_support) $(library_objec
 $(BUILD)/obj/tests/%.o: tests/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	$(CC) $(flags) $(mpi_flags) -c $< -o $@
-$(BUILD)/obj/tests/test_powersgd.o: flags += -Icore
+$(BUILD)/obj/tests/test_powersgd.o $(BUILD)/obj/tests/test_meter.o: flags += -Icore
 # They call CUDA's runtime by its C names, which are the same where no toolkit is.
 $(BUILD)/obj/tests/test_cuda_%.o: flags += -Itests/cuda_emu
 
@@ -227,6 +228,8 @@ fuzz:
 
 bench-peer: all
 	scripts/bench_peer.sh
+bench-gpu: all
+	BUILD=$(BUILD) scripts/bench_gpu.sh
 bench-allreduce: all
 	BUILD=$(BUILD) scripts/bench_allreduce.sh
 bench-step: all
@@ -268,6 +271,7 @@ help:
 	@echo 'make soak                 300 jobs in which a rank is stopped, skips a step or is killed: 11 minutes'
 	@echo 'make fuzz                 60 seconds of fuzzing for each file reader (needs clang)'
 	@echo 'make bench-peer           the workloads side by side with PyTorch (PYTHON= leads to it)'
+	@echo 'make bench-gpu            gpt2 and cnn on one GPU, beside PyTorch where PYTHON= has one'
 	@echo 'make bench-allreduce      sums over ranks against Open MPI, and gloo where PYTHON= has a PyTorch'
 	@echo 'make bench-step           a training step with synchronised gradients against one without'
 	@echo 'make bench-checkpoint     training that saves 300 MB every 50 steps against training that does not'

@@ -105,7 +105,8 @@ void bench_sum_mpi(bench *b, const bench_method *m, size_t count)
 static void touch(bench *b, const bench_method *m, size_t count)
 {
     int64_t floats = (int64_t)(count * torc_dtype_size(b->o.dtype) / sizeof(float));
-    kernels_of_host()->scale(&(stretch){.g = (float *)bench_data(b, m), .n = floats}, 1, 0.5);
+    const stretch all = {.g = (float *)bench_data(b, m), .n = floats};
+    kernels_of_host()->scale(&all, 1, &(clipping){.factor = 0.5f});
 }
 
 static const bench_method methods[] = {

@@ -9,6 +9,19 @@
 
 #define ALIGNMENT 64 /* bytes: a gradient starts on a cache line */
 
+#define CPU_BYTES ((size_t)1 << 20)
+#define CPU_FIRST_BYTES ((size_t)128 << 10)
+#define GPU_BYTES ((size_t)25 << 20)
+#define GPU_FIRST_BYTES ((size_t)1 << 20)
+#define SMALL_BYTES 512 /* under TORC_SMALL_LIMITS */
+
+void bucket_usual_bytes(bucket_way way, size_t *first_bytes, size_t *bytes)
+{
+    bool gpus = way == BUCKET_ON_GPUS;
+    *bytes = base_limit(gpus ? GPU_BYTES : CPU_BYTES, SMALL_BYTES);
+    *first_bytes = base_limit(gpus ? GPU_FIRST_BYTES : CPU_FIRST_BYTES, SMALL_BYTES / 2);
+}
+
 void bucket_plan_open(bucket_plan *p, int parameters, tensor *const *parameter,
                       const char *const *name)
 {
@@ -28,6 +41,12 @@ size_t bucket_bytes(const bucket *b)
     return (size_t)b->count * torc_dtype_size(b->dtype);
 }
 
+void bucket_part(const bucket_plan *p, const bucket *b, int64_t *first, int64_t *count)
+{
+    *count = p->parts ? b->count / p->parts : b->count;
+    *first = *count * p->part;
+}
+
 void *bucket_data(const bucket_plan *p, const bucket *b, int buffer)
 {
     return team_buffer(p->t, p->t->local, buffer) + b->offset;
@@ -38,6 +57,15 @@ static size_t room_of(const tensor *t)
 {
     size_t bytes = (size_t)tensor_numel(t) * torc_dtype_size(t->dtype);
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* Its parts shall be equal, and begin on cache lines. Returns where it ends. */
+static size_t fill_up(const bucket_plan *p, bucket *b)
+{
+    size_t whole = (size_t)(p->parts ? p->parts : 1) * ALIGNMENT;
+    size_t bytes = (bucket_bytes(b) + whole - 1) / whole * whole;
+    b->count = (int64_t)(bytes / torc_dtype_size(b->dtype));
+    return b->offset + bytes;
 }
 
 static bucket *add_bucket(bucket_plan *p, torc_dtype dtype, size_t offset, int place)
@@ -58,14 +86,17 @@ static size_t assign(bucket_plan *p, size_t first_bytes, size_t bytes)
         const tensor *t = p->parameter[i];
         size_t limit = p->buckets <= 1 ? first_bytes : bytes;
         bool full = b && bucket_bytes(b) >= limit;
-        if (!b || full || b->dtype != t->dtype)
+        if (!b || full || b->dtype != t->dtype) {
+            at = b ? fill_up(p, b) : at;
             b = add_bucket(p, t->dtype, at, place);
+        }
         p->bucket_of[i] = p->buckets - 1;
         p->offset[i] = at;
         at += room_of(t);
         b->count += (int64_t)(room_of(t) / torc_dtype_size(t->dtype));
         b->end = place + 1;
     }
+    at = b ? fill_up(p, b) : at;
     p->tail_at = p->way == BUCKET_ON_GPUS ? BUCKET_HEAD : at; /* of the team's buffer */
     return at;
 }

@@ -11,6 +11,15 @@
  *
  * Gradients lie in reverse order, as backward finishes them. The first bucket is small, so that the
  * others are busy early. What stands before and after the buckets is the reducer's (reducer.h).
+ *
+ * How large they are: on a CPU a bucket should still be in the cache when it is added up, which is
+ * 1 MiB. Between GPUs a collective costs some tens of microseconds before the first byte moves, for
+ * every rank on the way round; 25 MiB take many times that, and still leave a model's backward
+ * several buckets to hide behind. The first has 1 MiB, so that the network starts with the first
+ * layers that are done. Both are what PyTorch's DDP came to (Li et al. 2020, section 5).
+ *
+ * Where the optimizer is divided over GPUs (shard.h) a bucket is as many equal parts as there are
+ * ranks, and filled up with zeros for that.
  */
 #ifndef TORC_BUCKET_H
 #define TORC_BUCKET_H
@@ -51,6 +60,7 @@ typedef struct bucket_plan {
     size_t tail_at; /* where they are */
     team *t;
     bucket_way way;
+    int parts, part; /* of each bucket, as many as ranks, and this rank's; 0: it is not divided */
     comm_gpus *gpus; /* BUCKET_ON_GPUS: what sums; NULL: there is one rank */
     storage *memory; /* where gradients are: the team's buffer, or memory of the GPU */
 } bucket_plan;
@@ -61,6 +71,8 @@ typedef struct bucket_plan {
  * rank calls it alike), and moves their gradients there, values kept. `order` is copied. */
 torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *order,
                             size_t first_bytes, size_t bytes);
+/* How large a full bucket is, and the first one, where nobody says. */
+void bucket_usual_bytes(bucket_way way, size_t *first_bytes, size_t *bytes);
 /* A plan without buckets for these parameters; names and tensors are shared with the caller. */
 void bucket_plan_open(bucket_plan *p, int parameters, tensor *const *parameter,
                       const char *const *name);
@@ -69,6 +81,8 @@ void bucket_plan_free(bucket_plan *p);
 /* Where the bucket starts in a buffer of this rank, in the team's memory. */
 void *bucket_data(const bucket_plan *p, const bucket *b, int buffer);
 size_t bucket_bytes(const bucket *b);
+/* Of this rank's part: where it starts in the bucket, and how many it has; both in elements. */
+void bucket_part(const bucket_plan *p, const bucket *b, int64_t *first, int64_t *count);
 /* Prints the plan: bucket, bytes, parameters. */
 void bucket_plan_print(const bucket_plan *p);
 

@@ -19,11 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* On a CPU a bucket should still be in the cache when it is reduced. */
-#define BUCKET_BYTES ((size_t)1 << 20)
-#define FIRST_BUCKET_BYTES ((size_t)128 << 10)
-#define SMALL_BUCKET_BYTES 512
-
 typedef struct attached { /* the modules that torc_ddp() was called on */
     torc_module *net;
     reducer *reducer;
@@ -197,9 +192,8 @@ static reducer_options reducer_options_of(torc_module *net, torc_ddp_options o)
                            .net = net,
                            .compressor = o.compressor,
                            .compressor_context = o.compressor_context};
-    how.bytes = o.bucket_bytes ? o.bucket_bytes : base_limit(BUCKET_BYTES, SMALL_BUCKET_BYTES);
-    how.first_bytes = o.first_bucket_bytes ? o.first_bucket_bytes
-                                           : base_limit(FIRST_BUCKET_BYTES, SMALL_BUCKET_BYTES / 2);
+    how.bytes = o.bucket_bytes;
+    how.first_bytes = o.first_bucket_bytes;
     how.buffer = buffers_of(net, &how.buffers);
     return how;
 }
@@ -233,6 +227,8 @@ torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o)
     all = a;
     if (a->reducer->how.shard)
         shard_attach(a->reducer, at);
+    if (o.graph && device_current()->graphs)
+        device_current()->graphs();
     module_set_hook(net, &a->reducer->hook);
     module_on_free(net, detach, a);
     return net;

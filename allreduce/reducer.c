@@ -4,6 +4,7 @@
 #include "allreduce/compressor.h"
 #include "allreduce/job.h"
 #include "allreduce/leaf.h"
+#include "allreduce/shard.h"
 #include "allreduce/staging.h"
 #include "allreduce/waiting.h"
 #include "core/kernels.h"
@@ -45,14 +46,6 @@ static void die_if_not_cleared(const reducer *r)
                    "before it; TORC_NO_SYNC accumulates");
 }
 
-/* Every gradient of the bucket holds its value before it leaves: those of parameters that took no
- * part, zeros. */
-static void settle(const reducer *r, const bucket *b)
-{
-    for (int place = b->first; place < b->end; place++)
-        tensor_settle(gradient(r, place));
-}
-
 /* A mean that is already in place must not be summed again: it steps aside, and is added when the
  * new sum has arrived. */
 static void carry_means(reducer *r)
@@ -61,7 +54,7 @@ static void carry_means(reducer *r)
         bucket *b = &r->plan.bucket[i];
         if (is_cleared(r, b))
             continue;
-        settle(r, b);
+        reducer_settle(r, b);
         for (int place = b->first; place < b->end; place++)
             gradient(r, place)->zero_pending = true;
         b->carried = base_alloc(bucket_bytes(b), 1);
@@ -70,18 +63,13 @@ static void carry_means(reducer *r)
 }
 
 /* Two numbers before the first bucket: this rank's weight and its backward calls. */
-static double *head(const reducer *r, int buffer)
-{
-    return (double *)team_buffer(r->plan.t, r->plan.t->local, buffer);
-}
-
 /* They are those of all leaves of this rank; what the last sum left in its other buffers goes. */
 static void send_weights(reducer *r)
 {
-    head(r, 0)[0] = r->weight;
-    head(r, 0)[1] = r->calls;
+    reducer_head(r, 0)[0] = r->weight;
+    reducer_head(r, 0)[1] = r->calls;
     for (int i = 1; i < r->plan.t->buffers; i++)
-        head(r, i)[0] = head(r, i)[1] = 0;
+        reducer_head(r, i)[0] = reducer_head(r, i)[1] = 0;
     reduction_start(&r->weights, r->plan.t,
                     (reduction_what){.count = 2, .dtype = TORC_F64, .name = "weights"});
     r->weights_done = false;
@@ -124,123 +112,7 @@ static void begin(tape_hook *h, torc_site at, double weight)
         courier_go(r->courier);
 }
 
-/* ---- moving ---- */
-
-/* Their sum is cut by ranks: with virtual ranks, whose numbers must not depend on them, it is made
- * of the whole gradients instead. */
-static bool wants_squares(const reducer *r)
-{
-    return r->hook.wants_squares && !r->plan.t->one_tree && !r->how.compressor &&
-           r->plan.way != BUCKET_ON_GPUS;
-}
-
-static void launch(reducer *r, int i)
-{
-    const bucket *b = &r->plan.bucket[i];
-    r->stats.bytes += (double)bucket_bytes(b);
-    r->launched++;
-    r->posted[i % TEAM_ACTIVE] = profile_clock();
-    if (r->plan.way == BUCKET_ON_GPUS)
-        return;
-    leaf_merge(r, b->offset, b->count, b->dtype);
-    reduction_start(&r->active[i % TEAM_ACTIVE], r->plan.t,
-                    (reduction_what){.offset = b->offset,
-                                     .count = (size_t)b->count,
-                                     .dtype = b->dtype,
-                                     .name = b->name,
-                                     .scale = &r->scale,
-                                     .keep_slices = r->how.shard,
-                                     .squares = wants_squares(r),
-                                     .compress = r->how.compress});
-}
-
-/* A bucket that is full comes to the host, if it is not there anyway, and then is launched. */
-static void launch_full(reducer *r)
-{
-    while (!r->how.compressor && r->fetched < r->plan.buckets &&
-           r->plan.bucket[r->fetched].awaited == 0) {
-        settle(r, &r->plan.bucket[r->fetched]);
-        job_check(r->at, op_name, staging_start(&r->plan, r->fetched++));
-    }
-    while (r->launched < r->fetched && r->launched - r->finished < TEAM_ACTIVE &&
-           staging_is_here(&r->plan, r->launched))
-        launch(r, r->launched);
-}
-
-static bool poll_one(reducer *r, reduction *one)
-{
-    bool done;
-    torc_status s = reduction_poll(one, &done);
-    if (s != TORC_OK)
-        job_check(r->at, op_name, s);
-    return done;
-}
-
-static void take_weights(reducer *r)
-{
-    double total = head(r, 0)[0], calls = head(r, 0)[1];
-    r->weights_done = true;
-    r->scale = total > 0 ? calls / r->plan.t->leaves / total : 0;
-}
-
-/* The next bucket in order has arrived; a wait goes on with the one behind it. */
-static void tell_profile(reducer *r)
-{
-    double now = profile_clock(), posted = r->posted[r->finished % TEAM_ACTIVE];
-    torc_site which = profile_bucket(r->finished);
-    profile_span(PROFILE_TRAVEL, which, "gradient bucket", posted, now);
-    profile_span(PROFILE_WAIT, which, "gradient bucket", r->waits_since, now);
-    r->waits_since = r->waits_since != 0 ? now : 0;
-}
-
-/* The next bucket in order holds its mean. */
-static void finish(reducer *r)
-{
-    tell_profile(r);
-    r->squares += r->active[r->finished % TEAM_ACTIVE].squares;
-    bucket *b = &r->plan.bucket[r->finished];
-    if (b->carried)
-        r->squares = NAN;
-    staging_end(&r->plan, r->finished++, r->scale, b->carried);
-    free(b->carried);
-    b->carried = NULL;
-}
-
-/* Bucket i is a sum: of GPUs, as soon as the hosts know what to multiply it with. */
-static bool is_summed(reducer *r, int i)
-{
-    if (r->plan.way == BUCKET_ON_GPUS)
-        return r->weights_done;
-    return poll_one(r, &r->active[i % TEAM_ACTIVE]);
-}
-
-static void move(reducer *r)
-{
-    if (!r->weights_done && poll_one(r, &r->weights))
-        take_weights(r);
-    for (bool progress = true; progress;) {
-        launch_full(r);
-        progress = false;
-        for (int i = r->finished; i < r->launched; i++)
-            if (is_summed(r, i) && i == r->finished) {
-                finish(r);
-                progress = true;
-            }
-    }
-}
-
-/* Buckets that hold their mean are handed to optimizers that wait for it (tape.h: taker). */
-static void hand_over(reducer *r)
-{
-    for (; r->handed < r->finished; r->handed++) {
-        const bucket *b = &r->plan.bucket[r->handed];
-        for (int place = b->first; place < b->end; place++) {
-            tensor *p = r->plan.parameter[r->plan.order[place]];
-            if (p->taker)
-                p->taker->take(p->taker, p, r->at);
-        }
-    }
-}
+/* ---- while it runs ---- */
 
 static void ready(tape_hook *h, tensor *parameter)
 {
@@ -261,8 +133,8 @@ static void poll(tape_hook *h)
         return;
     double start = torc_seconds();
     profile_enter(PROFILE_MOVE, r->at, op_name);
-    move(r);
-    hand_over(r);
+    reducer_move(r);
+    reducer_hand_over(r);
     profile_leave();
     r->stats.overlapped_seconds += torc_seconds() - start;
 }
@@ -331,19 +203,19 @@ static bool move_statistics(reducer *r)
         leaf_send_statistics(r);
         r->statistics_sent = true;
     }
-    return r->statistics_sent && poll_one(r, &r->statistics);
+    return r->statistics_sent && reducer_poll(r, &r->statistics);
 }
 
 static bool all_is_over(reducer *r)
 {
-    move(r);
+    reducer_move(r);
     bool gradients = r->finished == r->plan.buckets && r->weights_done;
     return gradients && (r->plan.tail == 0 || r->plan.t->leaves == 1 || move_statistics(r));
 }
 
 static bool single_is_over(reducer *r)
 {
-    return poll_one(r, &r->single);
+    return reducer_poll(r, &r->single);
 }
 
 void reducer_reduce(reducer *r, torc_site at, reduction_what what)
@@ -358,7 +230,7 @@ void reducer_reduce(reducer *r, torc_site at, reduction_what what)
 
 static bool weights_are_there(reducer *r)
 {
-    move(r);
+    reducer_move(r);
     return r->weights_done;
 }
 
@@ -369,16 +241,21 @@ static void call_compressor(reducer *r, torc_site at)
     compressor_run(r);
     r->fetched = r->launched = r->plan.buckets;
     while (r->finished < r->plan.buckets)
-        finish(r);
+        reducer_finish(r);
 }
 
 static void wait_for_all(reducer *r, torc_site at)
 {
     r->statistics_sent = false;
+    r->ending = true;
     waiting_until(r, at, op_name, all_is_over);
+    r->ending = false;
+    if (r->plan.gpus) /* a sum that never ends shall not be met by whoever waits for a number */
+        job_check(at, op_name, comm_gpus_look(r->plan.gpus));
     if (r->statistics_sent)
         leaf_take_statistics(r);
-    if (r->how.shard) /* a rank may still read parameters that nobody's gradients wait for */
+    /* a rank may still read parameters that nobody's gradients wait for */
+    if (reducer_shares_parameters(r))
         reducer_reduce(r, at, (reduction_what){.dtype = TORC_F32, .name = "end of backward"});
 }
 
@@ -401,15 +278,15 @@ static void end(tape_hook *h, torc_site at)
     double waited = torc_seconds() - start;
     r->stats.wait_seconds += waited;
     status_waited(waited);
-    hand_over(r);
+    reducer_hand_over(r);
     r->stats.steps++;
     r->weight = 0;
     r->calls = 0;
     r->stack.nodes = 0;
     r->collecting = false;
     r->synchronised = true;
-    h->apart = r->how.shard;
-    h->squares = wants_squares(r) && !r->how.shard ? r->squares : NAN;
+    h->apart = r->how.shard && r->plan.way != BUCKET_STAGED;
+    h->squares = reducer_wants_squares(r) && !h->apart ? r->squares : NAN;
     if (!r->rebuilt)
         rebuild(r, at);
     r->synchronised_step(r->context, at);
@@ -419,7 +296,7 @@ static void end(tape_hook *h, torc_site at)
 
 static void move_for_courier(void *of_reducer)
 {
-    move(of_reducer);
+    reducer_move(of_reducer);
 }
 
 /* A core that nobody computes with, and nothing to send over MPI (courier.h). */
@@ -442,6 +319,25 @@ static bucket_way way_of(torc_site at, const reducer *r)
     return comm_size(r->c) == 1 || job_gpus(at) ? BUCKET_ON_GPUS : BUCKET_STAGED;
 }
 
+/* What the way decides: who owns what of the optimizer's work, and how large buckets are. */
+static void suit_the_way(torc_site at, reducer *r)
+{
+    bucket_plan *p = &r->plan;
+    size_t first_bytes, bytes;
+    p->way = way_of(at, r);
+    p->gpus = p->way == BUCKET_ON_GPUS ? job_gpus(at) : NULL;
+    if (p->way != BUCKET_IN_TEAM) /* alone there is nobody to divide it with */
+        r->how.shard = r->how.shard && comm_size(r->c) > 1;
+    if (p->way != BUCKET_IN_TEAM && r->how.shard) {
+        p->parts = comm_size(r->c);
+        p->part = comm_rank(r->c);
+    }
+    p->spare = reducer_shares_parameters(r) || r->how.compressor;
+    bucket_usual_bytes(p->way, &first_bytes, &bytes);
+    r->how.first_bytes = r->how.first_bytes ? r->how.first_bytes : first_bytes;
+    r->how.bytes = r->how.bytes ? r->how.bytes : bytes;
+}
+
 reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options how)
 {
     reducer *r = base_alloc(1, sizeof *r);
@@ -451,7 +347,8 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
                             .poll = poll,
                             .end = end,
                             .order = order,
-                            .arrange = arrange},
+                            .arrange = arrange,
+                            .parameters = plan.parameters},
                    .c = c,
                    .plan = plan,
                    .how = how,
@@ -460,9 +357,7 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
     r->ready_order = base_alloc(n, sizeof *r->ready_order);
     r->is_ready = base_alloc(n, sizeof *r->is_ready);
     r->plan.tail = leaf_statistics_bytes(r);
-    r->plan.spare = how.shard || how.compressor;
-    r->plan.way = way_of(at, r);
-    r->plan.gpus = r->plan.way == BUCKET_ON_GPUS ? job_gpus(at) : NULL;
+    suit_the_way(at, r);
     r->before = base_alloc(leaf_buffer_bytes(r), 1);
     int *reverse = base_alloc(n, sizeof *reverse);
     for (int i = 0; i < plan.parameters; i++) {
@@ -471,11 +366,12 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
         plan.parameter[i]->hook_index = i;
     }
     job_check(at, "torc_ddp",
-              bucket_plan_lay(&r->plan, c, how.leaves, reverse, how.first_bytes, how.bytes));
+              bucket_plan_lay(&r->plan, c, how.leaves, reverse, r->how.first_bytes, r->how.bytes));
     free(reverse);
-    r->how.shard = how.shard && r->plan.t->shared && r->plan.way == BUCKET_IN_TEAM;
-    if (how.shard && !r->how.shard)
+    if (reducer_shares_parameters(r) && !r->plan.t->shared) {
         log_line(LOG_WARN, "the ranks of a host share no memory: the optimizer is not sharded");
+        r->how.shard = false;
+    }
     /* where there is no overlap its order does not matter */
     r->rebuilt = r->how.shard || r->how.compressor;
     r->statistics_scale = 1.0 / r->plan.t->leaves;
@@ -488,6 +384,7 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
 void reducer_free(reducer *r)
 {
     courier_free(r->courier);
+    shard_detach(r);
     tape_detach(&r->hook);
     for (int i = 0; i < r->plan.parameters; i++)
         r->plan.parameter[i]->hook = NULL;

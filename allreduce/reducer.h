@@ -35,7 +35,7 @@
 #include "allreduce/reduction.h"
 
 typedef struct reducer_options {
-    size_t first_bytes, bytes; /* of buckets */
+    size_t first_bytes, bytes; /* of buckets; 0: as usual on the way they take */
     int leaves;                /* 0: one a rank */
     bool compress;
     bool shard;                 /* shard.h */
@@ -74,6 +74,7 @@ typedef struct reducer {
     double posted[TEAM_ACTIVE]; /* when they were: profile_clock() */
     double waits_since;         /* the same; 0: it does not wait, or nobody wants to know */
     bool weights_done, statistics_sent;
+    bool ending; /* backward is over, its sums are waited for */
     reduction weights, active[TEAM_ACTIVE], statistics;
     bool *is_ready;
 
@@ -93,12 +94,38 @@ typedef struct reducer {
     reduction single;
     const char *waits_for; /* its name */
     bool gathered;         /* shard.h: the gradients are the whole mean */
+    int late;              /* shard.h: buckets of parameters, from the first on, not waited for */
+    storage *parameters;   /* shard.h: where they are, on GPUs; NULL: not divided over GPUs */
 } reducer;
 
 /* Attaches to the parameters in `plan`, which becomes the reducer's. */
 reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options how);
 void reducer_free(reducer *r);
+/* The optimizer is divided over the ranks of a host, which share the parameters (shard.h). */
+static inline bool reducer_shares_parameters(const reducer *r)
+{
+    return r->how.shard && r->plan.way == BUCKET_IN_TEAM;
+}
 /* One reduction more, waited for. */
 void reducer_reduce(reducer *r, torc_site at, reduction_what what);
+
+/* ---- reducer_move.c ---- */
+
+/* Everything that can go on does. */
+void reducer_move(reducer *r);
+/* The next bucket in order holds its mean, by whatever way it came. */
+void reducer_finish(reducer *r);
+/* Buckets that are finished are given to optimizers that wait for them (tape.h: taker). */
+void reducer_hand_over(reducer *r);
+/* Moves one reduction; true: it is over. */
+bool reducer_poll(reducer *r, reduction *one);
+/* Every gradient of the bucket holds its value before it leaves: those of parameters that took no
+ * part, zeros. */
+void reducer_settle(const reducer *r, const bucket *b);
+/* What stands before the first bucket: the weight of a rank's samples, and its backward calls. */
+double *reducer_head(const reducer *r, int buffer);
+/* The sum over the ranks shall bring the sum of squares along. It is cut by ranks: with virtual
+ * ranks, whose numbers must not depend on them, that is made of the whole gradients instead. */
+bool reducer_wants_squares(const reducer *r);
 
 #endif

@@ -23,17 +23,28 @@
 
 #include "allreduce/bucket.h"
 
-/* Memory of the device for a plan's gradients, after its team was opened. */
+/* Memory of the device for a plan's gradients, zeros, after its team was opened. */
 storage *staging_open(bucket_plan *p, size_t bytes);
+/* The same for something else. */
+storage *staging_memory(size_t bytes);
 void staging_close(bucket_way way, team *t);
 
 /* Bucket i, whose gradients are final, starts on its way. */
 torc_status staging_start(const bucket_plan *p, int i);
 /* It is in the team's memory, or needs not be. */
 bool staging_is_here(const bucket_plan *p, int i);
+/* The GPUs have summed it. */
+bool staging_is_summed(const bucket_plan *p, int i);
 /* The bucket goes back, or its sum is multiplied by `scale`; `carried` (NULL: nothing), as
  * staging_read() gave it, is added. */
 void staging_end(const bucket_plan *p, int i, double scale, void *carried);
+/* All parts of bucket i, in memory laid out like the plan's, become those that their ranks have.
+ * Between GPUs it is queued beside the kernels, in the order of asking, and done for those that
+ * come after staging_rejoin(); else it waits. */
+torc_status staging_gather(const bucket_plan *p, comm *c, int i, storage *memory, const char *name);
+void staging_rejoin(const bucket_plan *p, int i);
+/* An f64 in the device's memory becomes its sum over all ranks; in the order of kernels. */
+torc_status staging_add_up(const bucket_plan *p, double *value);
 /* Copies it to the host's memory `to`, and waits. */
 void staging_read(const bucket_plan *p, int i, void *to);
 

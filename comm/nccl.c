@@ -18,6 +18,8 @@
     X(ncclCommFinalize) \
     X(ncclCommDestroy) \
     X(ncclAllReduce) \
+    X(ncclReduceScatter) \
+    X(ncclAllGather) \
     X(ncclGetErrorString) \
     X(ncclGetLastError)
 
@@ -28,6 +30,7 @@ static struct {
 
 struct comm_gpus {
     ncclComm_t handle;
+    int rank;
     bool broken;
     double seconds; /* that a call may take to be accepted */
 };
@@ -143,6 +146,7 @@ torc_status comm_gpus_open(comm *c, const char *gpu, comm_gpus **out, char *why,
     if (s != TORC_OK || !yes)
         return s;
     comm_gpus *g = base_alloc(1, sizeof *g);
+    g->rank = comm_rank(c);
     g->seconds = base_setting_number("TORC_TIMEOUT", 120, 0.001, 1e9);
     int32_t joined = join(c, g) == TORC_OK, all;
     if (!joined)
@@ -191,6 +195,29 @@ torc_status comm_gpus_sum(comm_gpus *g, void *values, size_t count, torc_dtype d
     ncclResult_t e = nccl.ncclAllReduce(values, values, count, type_of(dtype), ncclSum, g->handle,
                                         (cudaStream_t)stream);
     return give_up(g, settle(g, "a sum", e));
+}
+
+/* Where this rank's part is. */
+static char *part_of(const comm_gpus *g, void *values, size_t count, torc_dtype dtype)
+{
+    return (char *)values + (size_t)g->rank * count * torc_dtype_size(dtype);
+}
+
+torc_status comm_gpus_reduce_scatter(comm_gpus *g, void *values, size_t count, torc_dtype dtype,
+                                     void *stream)
+{
+    ncclResult_t e =
+        nccl.ncclReduceScatter(values, part_of(g, values, count, dtype), count, type_of(dtype),
+                               ncclSum, g->handle, (cudaStream_t)stream);
+    return give_up(g, settle(g, "a sum of parts", e));
+}
+
+torc_status comm_gpus_allgather(comm_gpus *g, void *values, size_t count, torc_dtype dtype,
+                                void *stream)
+{
+    ncclResult_t e = nccl.ncclAllGather(part_of(g, values, count, dtype), values, count,
+                                        type_of(dtype), g->handle, (cudaStream_t)stream);
+    return give_up(g, settle(g, "gathering parts", e));
 }
 
 torc_status comm_gpus_look(comm_gpus *g)

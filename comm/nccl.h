@@ -1,5 +1,5 @@
 /*
- * nccl -- sums between the GPUs of the ranks, without the host: NCCL's communicator.
+ * nccl -- collectives between the GPUs of the ranks, without the host: NCCL's communicator.
  *
  *     rank 0   GPU 0  <--- NVLink, PCIe, network --->  GPU 1   rank 1
  *              host   -------- MPI: the id ---------> host
@@ -26,6 +26,14 @@ torc_status comm_gpus_open(comm *c, const char *gpu, comm_gpus **out, char *why,
 /* In place: each of the `count` values, f32, f64 or bf16, becomes its sum over all ranks. `stream`:
  * a cudaStream_t. */
 torc_status comm_gpus_sum(comm_gpus *g, void *values, size_t count, torc_dtype dtype, void *stream);
+/* The two halves of that sum. `values` are as many equal parts as there are ranks, `count` in each,
+ * and part r is rank r's: the first makes it the sum of this part over all ranks, and leaves the
+ * others of that rank anything; the second makes all parts those of their ranks, as they are there.
+ * In place. */
+torc_status comm_gpus_reduce_scatter(comm_gpus *g, void *values, size_t count, torc_dtype dtype,
+                                     void *stream);
+torc_status comm_gpus_allgather(comm_gpus *g, void *values, size_t count, torc_dtype dtype,
+                                void *stream);
 /* TORC_ERR_PEER once something has gone wrong; then NCCL has been told to give up. */
 torc_status comm_gpus_look(comm_gpus *g);
 void comm_gpus_close(comm_gpus *g);

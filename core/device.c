@@ -82,6 +82,11 @@ int device_index(void)
     return chosen()->index;
 }
 
+const char *torc_device(void)
+{
+    return device_current()->name;
+}
+
 bool device_is_host(void)
 {
     return device_current() == &device_cpu;

@@ -36,6 +36,14 @@ typedef struct device {
     void (*rejoin)(int ticket);
     void (*fetch)(void *host, const void *memory, size_t bytes, int ticket); /* a branch, too */
     void (*put)(void *memory, const void *host, size_t bytes); /* in the order of kernels */
+    /* From now on equal steps are kept, and asked for as a whole; and told where a step ends. NULL:
+     * nothing is gained by it. */
+    void (*graphs)(void);
+    void (*step_over)(void);
+    /* Stamps, numbers from 0, stand for moments in the order of kernels; each may be set again. */
+    void (*stamp)(int i);                /* the moment when all that was asked for so far is done */
+    bool (*is_past)(int i);              /* whether it has come */
+    double (*between)(int from, int to); /* seconds, of two that have */
     const struct kernels *(*kernels)(void);
     bool (*multiplies_bf16)(void); /* faster than f32 */
 } device;

@@ -26,6 +26,7 @@ typedef struct chunk {
 
 typedef struct frame {
     profile_record r; /* .end is that of its last kernel */
+    int64_t kernel;   /* the first one of a stream that may be its own */
     bool op;          /* of forward: another op may take its place */
     bool worked;      /* some kernel has run */
 } frame;
@@ -34,6 +35,7 @@ static struct {
     chunk *first, *last;
     int64_t chunks, lost;
     bool keeps, prints;
+    bool stream, stepped; /* kernels run behind the host; one step is over */
     profile_table *table;
     frame stack[DEPTH];
     int depth;
@@ -154,7 +156,9 @@ static void push(profile_lane lane, torc_site at, const char *name, bool op)
     if (profile.depth == DEPTH)
         bug("%d spans within each other at %s", DEPTH, name);
     profile.stack[profile.depth++] =
-        (frame){.r = {.begin = torc_seconds(), .at = at, .name = name, .lane = lane}, .op = op};
+        (frame){.r = {.begin = torc_seconds(), .at = at, .name = name, .lane = (uint8_t)lane},
+                .kernel = profile_stream_next(),
+                .op = op};
 }
 
 /* What was told by a span of the trainer's lanes is no longer to be told by the one around it. */
@@ -164,12 +168,37 @@ static void tell_outer(const profile_record *r)
         top()->r.nested += (float)(r->end - r->begin);
 }
 
+/* Who waits breathes, and so may move gradients with kernels of their own: these take nothing. */
+static void take_from_stream(bool all)
+{
+    static bool taking;
+    if (!profile.stream || taking)
+        return;
+    taking = true;
+    for (profile_record r; profile_stream_read(all, &r);)
+        record(&r);
+    taking = false;
+}
+
+/* After the first step the stream is waited for: what is forgotten then, and what the time of a
+ * step is counted from, is the same on both sides. */
+static double end_of_step(double end)
+{
+    if (!profile.stream || profile.stepped)
+        return end;
+    profile.stepped = true;
+    take_from_stream(true);
+    return torc_seconds();
+}
+
 static void pop(double end)
 {
-    profile_record *r = &profile.stack[--profile.depth].r;
-    r->end = end;
-    record(r);
-    tell_outer(r);
+    frame *f = &profile.stack[--profile.depth];
+    if (profile.stream)
+        profile_stream_name(f->kernel, &f->r);
+    f->r.end = profile_is_step(&f->r) ? end_of_step(end) : end;
+    record(&f->r);
+    tell_outer(&f->r);
 }
 
 /* An op of forward that another follows, or something else, without a node in between. */
@@ -197,7 +226,7 @@ void profiling_leave(void)
 
 void profiling_span(profile_lane lane, torc_site at, const char *name, double begin, double end)
 {
-    profile_record r = {.begin = begin, .end = end, .at = at, .name = name, .lane = lane};
+    profile_record r = {.begin = begin, .end = end, .at = at, .name = name, .lane = (uint8_t)lane};
     if (!is_trainer) {
         record_of_other(&r);
         return;
@@ -239,10 +268,16 @@ void profiling_op_ends(torc_site at, const char *op)
 
 /* One that nobody announced, as those that fill a new tensor, is an op of its own. One of another
  * thread belongs to no frame. */
-void profile_kernel_begins(void)
+void profile_kernel_begins(int kernel)
 {
-    if (is_trainer && !top())
+    if (!is_trainer)
+        return;
+    if (!top())
         push(PROFILE_FORWARD, (torc_site){NULL, 0}, "(other)", true);
+    if (!profile.stream)
+        return;
+    take_from_stream(false);
+    profile_stream_begins(&top()->r, kernel);
 }
 
 void profile_kernel_ends(int64_t flops, int64_t bytes, bool low)
@@ -250,6 +285,8 @@ void profile_kernel_ends(int64_t flops, int64_t bytes, bool low)
     frame *f = is_trainer ? top() : NULL;
     if (!f)
         return;
+    if (profile.stream)
+        profile_stream_ends(flops, bytes, low);
     f->worked = true;
     f->r.flops += flops;
     f->r.bytes += bytes;
@@ -289,6 +326,8 @@ static void start(bool prints, bool settled)
         profile.table = profile_table_new(settled);
     }
     profile.prints = prints;
+    profile.stepped = false;
+    profile.stream = profile_stream_start();
     profile.keeps = profile_trace_path() != NULL;
     chunk_new();
     is_trainer = true;
@@ -316,6 +355,7 @@ void profile_finish(void)
     end_op();
     atomic_store(&profile_on, false);
     profile.depth = 0;
+    take_from_stream(true);
     take_from_others();
     add_up(profile.last);
     if (profile.prints)

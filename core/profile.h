@@ -2,10 +2,11 @@
  * profile -- where the time of a step goes: a record a span of it, a table of them (torc.h:
  * TORC_PROFILE), and a picture (TORC_TRACE).
  *
- *     forward     [ linear ][ relu ]                                       one lane below the
- * other, backward                      [ torc_backward [ relu ][ linear ] ]   one clock moving [.]
- *     waiting                                                       [ bucket 1 ]
+ *     forward     [ linear ][ relu ]                                         one lane a line,
+ *     backward                      [ torc_backward [ relu ][ linear ] ]     one clock for all
+ *     moving [.] waiting                                       [ bucket 1 ]
  *     under way                                         [ bucket 1            ]
+ *     GPU stream       [ linear  ][ relu ]      [ relu ][    linear     ]
  *
  * Words
  *   lane     what kind of thing was done; spans of a lane follow each other, or one is in another
@@ -17,6 +18,11 @@
  * so the two ends of its span are where all ops pass anyway. What a user computes between two ops
  * is in none. An op that records no node, as torc_item(), ends with its last kernel.
  *
+ * A GPU. It computes behind the host, whose spans are then the time it takes to ask for kernels.
+ * Kernels have spans of their own in a lane of their own, by stamps in the stream; the table adds
+ * them to the rows of the ops they belong to. Stamps stand between all kernels: what would send
+ * many of them at once (CUDA graphs) is off while recording is on.
+ *
  * Off, a call from here is the test of one flag. On, it reads the clock and fills 64 bytes: nothing
  * is formatted, looked up or sent before the end. Frames and kernels are those of the thread that
  * trains, the one that started the profile; others may tell spans beside it (FILL, TRAVEL).
@@ -27,6 +33,7 @@
 #include "core/base.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 /* Id, name. In those up to PROFILE_WAIT the trainer's time goes, each moment of it in one once what
  * is nested is taken off. In the others things happen beside it, several at a time. */
@@ -38,7 +45,8 @@
     X(MOVE, "moving buckets") \
     X(WAIT, "waiting for ranks") \
     X(FILL, "filling batches") \
-    X(TRAVEL, "buckets under way")
+    X(TRAVEL, "buckets under way") \
+    X(STREAM, "GPU stream")
 #define PROFILE_LANE_ID(id, name) PROFILE_##id,
 typedef enum profile_lane { PROFILE_LANES(PROFILE_LANE_ID) PROFILE_LANE_COUNT } profile_lane;
 
@@ -53,10 +61,17 @@ typedef struct profile_record {
     const char *name;     /* lives for ever, as at.file does */
     int64_t flops, bytes; /* of its kernels */
     float nested;         /* seconds */
-    uint16_t lane;
-    bool low; /* the flops are those of bf16 products */
+    uint8_t lane;
+    uint8_t of, kernel; /* of a span of STREAM: its op's lane, and which kernel it is */
+    bool low;           /* the flops are those of bf16 products */
 } profile_record;
 _Static_assert(sizeof(profile_record) == 64, "a span is one cache line");
+
+/* The optimizer's whole step, as it is told. */
+static inline bool profile_is_step(const profile_record *r)
+{
+    return r->lane == PROFILE_OPTIMIZER && !strcmp(r->name, "torc_step");
+}
 
 /* ---- where things happen: one line each; nothing when off ---- */
 
@@ -122,8 +137,25 @@ static inline torc_site profile_bucket(int i)
 struct kernels;
 /* The table whose kernels tell the frame on top what they did, and then are those of `plain`. */
 const struct kernels *profile_kernels(const struct kernels *plain);
-void profile_kernel_begins(void);
+void profile_kernel_begins(int kernel);
 void profile_kernel_ends(int64_t flops, int64_t bytes, bool low);
+
+const char *profile_kernel_name(int kernel);
+
+/* ---- the stream of a device that works behind the host: profile_stream.c ---- */
+
+/* False, and nothing else is called, where there is none. */
+bool profile_stream_start(void);
+void profile_stream_begins(const profile_record *frame, int kernel);
+void profile_stream_ends(int64_t flops, int64_t bytes, bool low);
+/* The number of the next kernel; and those from `first` on that are nobody's yet are `frame`'s. */
+int64_t profile_stream_next(void);
+void profile_stream_name(int64_t first, const profile_record *frame);
+/* The oldest kernel that was not read yet; false: there is none, or none that has ended. all: waits
+ * for it. It also waits where there is no room for one more. */
+bool profile_stream_read(bool all, profile_record *r);
+/* Waits until the device has come by a stamp (core/device.h). */
+void profile_wait_for(int stamp);
 
 /* ---- the job's side ---- */
 
@@ -159,7 +191,8 @@ void profile_table_add(profile_table *t, const profile_record *r, int64_t count)
 void profile_table_print(profile_table *t);
 void profile_table_free(profile_table *t);
 
-/* What this machine can do with all of this rank's threads: measured once, in some 60 ms. */
+/* What this rank's GPU can do, or this machine with all of this rank's threads: measured once, in
+ * some 60 ms, on a GPU 300. */
 typedef struct profile_limits {
     double flops, bytes; /* a second: f32 products, and reading and writing of memory */
     double low_flops;    /* bf16 products; 0 where the device has no instructions for them */

@@ -186,8 +186,9 @@ static inline bool is_low(const tensor *t)
     (dq, dk, dv, g, out, lse, q, k, v, scale, causal), 10 * attention_products(q, k, causal), \
         sink_size(dq) + sink_size(dk) + sink_size(dv) + size_of(g) + size_of(out) + size_of(q) + \
             size_of(k) + size_of(v)
-#define COST_sum_squares (s, n), 2 * stretched(s, n), 4 * stretched(s, n)
-#define COST_scale (s, n, factor), stretched(s, n), 8 * stretched(s, n)
+#define COST_sum_squares (sum, s, n), 2 * stretched(s, n), 4 * stretched(s, n)
+#define COST_clip (c, max_norm), 0, 0
+#define COST_scale (s, n, c), stretched(s, n), 8 * stretched(s, n)
 #define COST_sgd (s, n, step), 4 * stretched(s, n), 4 * with_momentum(s, n) * stretched(s, n)
 /* parameter and both moments are read and written, the gradient is read */
 #define COST_adam (s, n, step), 14 * stretched(s, n), 28 * stretched(s, n)

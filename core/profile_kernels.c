@@ -9,12 +9,28 @@
  *     static void counted_copy(tensor *out, const tensor *x)
  *     {
  *         work w = {flops, bytes};             given to the profile when the function is left
- *         profile_kernel_begins();
+ *         profile_kernel_begins(NUMBER_copy);
  *         return behind->copy(out, x);
  *     }
  */
 #include "core/profile.h"
 #include "core/profile_costs.h"
+
+enum {
+#define KERNEL(result, name, parameters) NUMBER_##name,
+#include "core/kernels.def"
+    KERNEL_COUNT
+};
+_Static_assert(KERNEL_COUNT <= UINT8_MAX, "a record has a byte for it");
+
+const char *profile_kernel_name(int kernel)
+{
+    static const char *const names[] = {
+#define KERNEL(result, name, parameters) #name,
+#include "core/kernels.def"
+    };
+    return names[kernel];
+}
 
 typedef struct work {
     int64_t flops, bytes;
@@ -35,7 +51,7 @@ static void tell(work *w)
     static result counted_##name parameters \
     { \
         __attribute__((cleanup(tell))) work w_ = {flops, bytes, false __VA_OPT__(|| __VA_ARGS__)}; \
-        profile_kernel_begins(); \
+        profile_kernel_begins(NUMBER_##name); \
         return atomic_load_explicit(&behind, memory_order_relaxed)->name arguments; \
     }
 #define KERNEL(result, name, parameters) COUNTED(result, name, parameters, COST_##name)

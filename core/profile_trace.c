@@ -104,6 +104,8 @@ static void print_args(writer *w, const profile_record *r)
 {
     char name[256];
     print(w, ",\"args\":{");
+    if (r->lane == PROFILE_STREAM)
+        print(w, "\"op\":\"%s\",", r->name);
     if (r->at.file)
         print(w, "\"at\":\"%s:%d\"", file_name(r->at.file, name, sizeof name), r->at.line);
     else
@@ -121,7 +123,7 @@ static void print_span(writer *w, const profile_record *r)
     int row = row_of(w, r);
     print(w, ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":\"%s\"",
           w->rank, (int)r->lane * ROWS + row, 1e-3 * (double)begin, 1e-3 * (double)(end - begin),
-          r->name);
+          r->lane == PROFILE_STREAM ? profile_kernel_name(r->kernel) : r->name);
     print_args(w, r);
 }
 

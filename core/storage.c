@@ -1,8 +1,13 @@
 /*
  * storage -- see storage.h.
  *
- *     free_blocks[class] -> block -> block -> ...     most recently freed first: it is still in the
- *                                                     CPU's cache
+ *     free_blocks[class]       most recently freed first: it is still in the CPU's cache
+ *       block                  or, where equal steps shall have equal addresses, lowest first
+ *       |- child, or several, which come later
+ *          '- their children
+ *
+ * The blocks of a class are a pairing heap (Fredman et al. 1986): to free one is a comparison, to
+ * take the first one a few, whatever the order; and last in, first out needs none.
  *
  * A loop of equal steps finds every block in its class. Where sizes change, a block of up to half
  * as much again does as well; and before the system is asked for more, what lies about unused,
@@ -20,6 +25,7 @@
 #define LARGE ((size_t)1 << 20)
 
 static storage *free_blocks[CLASSES];
+static bool lowest_first;   /* else the one freed last */
 static storage *free_wraps; /* structs without memory of their own */
 static torc_memory_stats stats;
 
@@ -78,6 +84,8 @@ static void *take_from_device(size_t bytes)
         die_of_room(bytes);
     stats.allocations++;
     stats.held_bytes += bytes;
+    if (stats.held_bytes > stats.peak_held_bytes)
+        stats.peak_held_bytes = stats.held_bytes;
     return data;
 }
 
@@ -88,16 +96,61 @@ static void count_live(size_t bytes)
         stats.peak_bytes = stats.live_bytes;
 }
 
+/* ---- free blocks ---- */
+
+/* Two heaps as one, or none as none. The first block gets the other as a child. */
+static storage *meld(storage *a, storage *b)
+{
+    if (!a || !b)
+        return a ? a : b;
+    bool swap = lowest_first && (uintptr_t)b->data < (uintptr_t)a->data;
+    storage *first = swap ? b : a, *second = swap ? a : b;
+    second->next = first->child;
+    first->child = second;
+    return first;
+}
+
+/* Children as one heap: in pairs, and then these from the last one on. */
+static storage *meld_all(storage *child)
+{
+    storage *pairs = NULL, *all = NULL;
+    for (storage *a, *b; (a = child);) {
+        b = a->next;
+        child = b ? b->next : NULL;
+        a = meld(a, b);
+        a->next = pairs;
+        pairs = a;
+    }
+    for (storage *pair; (pair = pairs);) {
+        pairs = pair->next;
+        all = meld(pair, all);
+    }
+    return all;
+}
+
+static void push(storage *s, int class)
+{
+    s->child = NULL;
+    free_blocks[class] = meld(s, free_blocks[class]);
+}
+
+/* NULL: there is none. */
+static storage *pop(int class)
+{
+    storage *s = free_blocks[class];
+    if (s)
+        free_blocks[class] = meld_all(s->child);
+    return s;
+}
+
 /* From the class itself; a large block also from those above it, as far as half a power of two. */
 static storage *take_free(int class, size_t rounded)
 {
     int last = rounded >= LARGE ? class + STEPS / 2 : class;
     for (int c = class; c <= last && c < CLASSES; c++) {
-        storage *s = free_blocks[c];
-        if (!s)
-            continue;
-        free_blocks[c] = s->next;
-        return s;
+        storage *s = pop(c);
+        if (s)
+            return s;
     }
     return NULL;
 }
@@ -150,16 +203,27 @@ void storage_release(storage *s)
     size_t rounded;
     int class = class_of(s->bytes, &rounded);
     stats.live_bytes -= s->bytes;
-    s->next = free_blocks[class];
-    free_blocks[class] = s;
+    push(s, class);
+}
+
+void storage_lowest_first(void)
+{
+    lowest_first = true;
+    for (int class = 0; class < CLASSES; class ++) {
+        storage *all = NULL, *s;
+        while ((s = pop(class)))
+            s->next = all, all = s;
+        while ((s = all)) {
+            all = s->next;
+            push(s, class);
+        }
+    }
 }
 
 void storage_trim(void)
 {
     for (int class = 1; class < CLASSES; class ++) /* class 0 has no bytes to give */
-        while (free_blocks[class]) {
-            storage *s = free_blocks[class];
-            free_blocks[class] = s->next;
+        for (storage *s; (s = pop(class));) {
             device_current()->release(s->data, s->bytes);
             free(s->mirror);
             stats.held_bytes -= s->bytes;

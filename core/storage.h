@@ -17,9 +17,12 @@ typedef struct storage {
     void (*gone)(
         struct storage *s); /* NULL: the cache's; else memory of somebody else, who is told */
     void *owner;
+    /* What lies from byte `first` on may still be on its way: called by whoever is about to have it
+     * used, so that it is waited for. NULL: all is there. */
+    void (*arrive)(struct storage *s, size_t first);
     void *mirror;         /* the host's copy of the block (tensor_mirror()); NULL: never had one */
     size_t mirrored;      /* of it these bytes are true: nobody else has written to them since */
-    struct storage *next; /* in a free list */
+    struct storage *next, *child; /* among those that are free */
 } storage;
 
 storage *storage_new(
@@ -28,6 +31,9 @@ storage *storage_new(
 storage *storage_wrap(void *data, size_t bytes, void (*gone)(storage *s), void *owner);
 storage *storage_share(storage *s); /* one reference more; returns s */
 void storage_release(storage *s);
+/* From now on the lowest address of a class comes first instead of the block freed last, so that
+ * equal steps get equal addresses. */
+void storage_lowest_first(void);
 /* Gives every cached free block back to the system. */
 void storage_trim(void);
 

@@ -117,16 +117,22 @@ void tape_differentiate(node *n, const tape_stretch *s, tensor *out, tensor *gra
 bool tape_replaying(void);
 
 /* ---- where the work of an optimizer is divided over ranks: each updates its own elements of every
- * parameter, in memory that all of them see. Elements are counted in the order of memory ---- */
+ * parameter, in memory that all of them see, or are told of. Elements are counted in the order of
+ * memory ---- */
 struct tape_hook;
 typedef struct tape_sharding {
     /* Elements [*first, *end) of p are this rank's; maybe none. */
     void (*owned)(struct tape_hook *h, const tensor *p, int64_t *first, int64_t *end);
-    /* The mean gradient of p's elements first .. first + n - 1: in `room`, or where it is. */
+    /* The mean gradient of p's elements first .. first + n - 1: in `room`, or where it is. NULL: it
+     * is the gradient. */
     float *(*mean)(struct tape_hook *h, const tensor *p, int64_t first, int64_t n, float *room);
     /* Gives every rank the whole mean as its gradients, for what must see all of it. */
     void (*gather)(struct tape_hook *h, torc_site at);
-    /* This rank has updated what it owns; returns when all have. */
+    /* *value, an f64 in the device's memory, becomes its sum over those that own the parts: queued,
+     * nobody waits. NULL: it cannot, gather. */
+    void (*add_up)(struct tape_hook *h, torc_site at, double *value);
+    /* This rank has updated what it owns; whatever is read of the parameters from here on is what
+     * all have made of them. */
     void (*updated)(struct tape_hook *h, torc_site at);
 } tape_sharding;
 
@@ -143,6 +149,7 @@ typedef struct tape_hook {
     void (*end)(struct tape_hook *h,
                 torc_site at);     /* backward is over; afterwards gradients are read */
     const tape_sharding *sharding; /* NULL: every rank updates everything */
+    int64_t parameters;            /* that it is attached to */
     /* In which order gradients travel, by their hook_index: with it the last bits of sums over
      * several hosts change. Writes the order to `order` unless that is NULL; returns how many they
      * are, 0 while the order has not been found, or does not matter. */

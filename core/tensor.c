@@ -294,8 +294,19 @@ size_t tensor_item_size(const tensor *t)
     return torc_dtype_size(t->dtype);
 }
 
+/* All values from the one that is first in memory on. */
+static void let_arrive(const tensor *t)
+{
+    int64_t lowest = t->offset;
+    for (int i = 0; i < t->ndim; i++)
+        lowest += min_i64(0, (t->shape[i] - 1) * t->stride[i]);
+    t->store->arrive(t->store, (size_t)max_i64(0, lowest) * tensor_item_size(t));
+}
+
 void *tensor_data(const tensor *t)
 {
+    if (t->store->arrive)
+        let_arrive(t);
     if (!t->store->data)
         return NULL;
     return (char *)t->store->data + t->offset * (int64_t)tensor_item_size(t);

@@ -95,6 +95,8 @@ TORC_API void torc_finalize(torc_site at);
 TORC_API int torc_rank(void);
 TORC_API int torc_world_size(void);
 TORC_API int torc_local_rank(void); /* position among the ranks of this host */
+/* "cpu" or "cuda": where this rank's tensors are and its ops are computed (TORC_DEVICE). */
+TORC_API const char *torc_device(void);
 TORC_API void torc_set_threads(torc_site at, int threads);
 TORC_API int torc_threads(void);
 /* All ranks wait for each other. */
@@ -569,7 +571,9 @@ typedef struct torc_ddp_options {
     /* The ranks of a host share their parameters and the optimizer's state: each adds the gradients
      * of a part, updates it, and all see the result (ZeRO stage 1: Rajbhandari et al. 2020). The
      * same numbers to the bit, less memory, and faster. Gradients are then whole only after
-     * torc_clip_grad_norm(). Where memory cannot be shared it is a notice and no more. */
+     * torc_clip_grad_norm(). Where memory cannot be shared it is a notice and no more. On GPUs it
+     * is all ranks that divide the state, and each gets the others' parts of the parameters while
+     * the next forward pass runs; NCCL may add in another order, which shows in the last bits. */
     bool shard_optimizer;
     torc_dtype compress; /* TORC_BF16: what hosts send each other; sums stay in float32 */
     /* In place of the exact mean, a function of yours, which gets compressor_context (yours too)
@@ -580,6 +584,12 @@ typedef struct torc_ddp_options {
     void *compressor_context;
     int verify_every; /* every so many steps compares the replicas; a difference ends the job with
                          the rank and the first tensor that differ */
+    /* On a GPU: what a step launches is kept when it comes for the third time, and goes out as CUDA
+     * graphs from then on, which takes the host less time and leaves fewer gaps between kernels;
+     * steps should have the same shapes, and end with torc_step(). The same numbers to the bit;
+     * steps of other shapes run as without it. For the whole process, from here on. No effect on a
+     * CPU, nor with TORC_CUDA_SYNC=1. */
+    bool graph;
 } torc_ddp_options;
 
 /* Makes `net` one replica of many: checks that all ranks built the same network, copies rank 0's
@@ -619,6 +629,7 @@ typedef struct torc_sgd_options {
     float momentum, dampening, weight_decay;
     bool nesterov;
     bool in_backward; /* see below */
+    float clip_norm;
 } torc_sgd_options;
 typedef struct torc_adam_options {
     int _;
@@ -627,13 +638,17 @@ typedef struct torc_adam_options {
     float eps;          /* 1e-8 */
     float weight_decay; /* torc_adam 0: added to the gradient; torc_adamw 0.01: decoupled */
     bool in_backward;
+    float clip_norm;
 } torc_adam_options;
 /* in_backward: torc_backward() updates each parameter as soon as its gradient is final (the mean
  * over all ranks, after torc_ddp()), while that is still in the cache; torc_step() then takes care
  * of the rest and counts the step. The same weights to the bit. The learning rate is that at
  * torc_backward(); gradients are used up there, so torc_grad() is zero after it,
  * torc_clip_grad_norm() is refused, and a second torc_backward() is a second update, but in
- * TORC_NO_SYNC. */
+ * TORC_NO_SYNC.
+ * clip_norm: torc_step() first scales the gradients of these parameters so that their joint 2-norm
+ * is at most this, as torc_clip_grad_norm() would, and nothing waits for a GPU; torc_grad_norm()
+ * tells what it was. INFINITY only measures; 0 does neither. Not with in_backward. */
 TORC_API torc_optimizer *torc_sgd(torc_site at, torc_module *net, torc_sgd_options o);
 TORC_API torc_optimizer *torc_adam(torc_site at, torc_module *net,
                                    torc_adam_options o); /* Kingma & Ba 2015 */
@@ -645,8 +660,11 @@ TORC_API void torc_step(torc_site at, torc_optimizer *opt); /* updates, then cle
 TORC_API int64_t torc_steps(torc_site at, torc_optimizer *opt);
 /* Scales all gradients so that their joint 2-norm is at most max_norm; returns the norm before.
  * Between backward and step. With virtual ranks it does nothing, and returns 0, until the last
- * micro-shard has come. */
+ * micro-shard has come. On a GPU it waits for the norm; .clip_norm of an optimizer does not. */
 TORC_API double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm);
+/* Of an optimizer with .clip_norm: the norm before, as the last torc_step() found it; 0 before the
+ * first. On a GPU it waits for it. */
+TORC_API double torc_grad_norm(torc_site at, torc_optimizer *opt);
 TORC_API float torc_lr(torc_optimizer *opt);
 TORC_API void torc_set_lr(torc_site at, torc_optimizer *opt, float lr);
 TORC_API void torc_optimizer_free(torc_optimizer *opt);
@@ -795,9 +813,9 @@ TORC_API torc_status torc_checkpoint_flush(torc_site at);
 /* ---- what it cost ---- */
 
 typedef struct torc_memory_stats {
-    size_t live_bytes, peak_bytes; /* of tensors */
-    size_t held_bytes;             /* taken from the system, cache included */
-    int64_t allocations;           /* calls of the system's allocator so far */
+    size_t live_bytes, peak_bytes;      /* of tensors */
+    size_t held_bytes, peak_held_bytes; /* taken from the device, cache included */
+    int64_t allocations;                /* calls of the device's allocator so far */
 } torc_memory_stats;
 TORC_API torc_memory_stats torc_memory(void);
 TORC_API double torc_seconds(void); /* a monotonic clock */
@@ -807,14 +825,16 @@ TORC_API double torc_seconds_since_launch(void);
 /* Where the time goes. Stop prints a table on stderr, what took longest first: each op and line of
  * the program, forward and backward apart, calls, time, share, GF/s, GB/s, and how far it is from
  * what the machine can do ("x floor": 1.0 is as fast as its products, or its memory, are); then the
- * communication that nothing hid. Start drops what was recorded before, and measures the machine,
- * once, in under 0.1 s.
+ * communication that nothing hid. On a GPU all of that is of its own time, and the host's, which
+ * asks for the work, stands beside it. Start drops what was recorded before, and measures the
+ * machine, once, in under 0.1 s, on a GPU 0.3 s.
  *
  * In the environment: TORC_PROFILE=1 starts when the first torc_step() is over (in torc_init() as
  * long as there is none) and stops in torc_finalize().
  * TORC_TRACE=FILE, given to all ranks, records alike, and torc_finalize() writes every rank's spans
- * on one clock as JSON for chrome://tracing or Perfetto; 4 million of a rank at most. Recording
- * costs less than 2 % where ops take some 10 us; without it, nothing. */
+ * on one clock as JSON for chrome://tracing or Perfetto, the kernels of a GPU in a lane of their
+ * own; 4 million of a rank at most. Recording costs less than 2 % where ops take some 10 us, and
+ * without it nothing; a GPU's kernels are asked for one by one meanwhile, without graphs. */
 TORC_API void torc_profile_start(torc_site at);
 TORC_API void torc_profile_stop(torc_site at);
 

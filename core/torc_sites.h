@@ -195,6 +195,7 @@
 #define torc_steps(...) torc_steps(TORC_HERE, __VA_ARGS__)
 #define torc_step(...) torc_step(TORC_HERE, __VA_ARGS__)
 #define torc_clip_grad_norm(...) torc_clip_grad_norm(TORC_HERE, __VA_ARGS__)
+#define torc_grad_norm(...) torc_grad_norm(TORC_HERE, __VA_ARGS__)
 #define torc_set_lr(...) torc_set_lr(TORC_HERE, __VA_ARGS__)
 #define torc_mnist(...) torc_mnist(TORC_HERE, __VA_ARGS__)
 #define torc_idx(...) torc_idx(TORC_HERE, __VA_ARGS__)

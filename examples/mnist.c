@@ -45,7 +45,8 @@ int main(int argc, char **argv)
         torc_finalize();
         return 64;
     }
-    net = torc_ddp(net, .virtual_ranks = (int)o.virtual_ranks); /* the single line */
+    net = torc_ddp(net, .virtual_ranks = (int)o.virtual_ranks,
+                   .graph = o.graph); /* the single line */
     if (o.load)
         torc_load(net, o.load);
 
@@ -88,7 +89,7 @@ int main(int argc, char **argv)
                100 * right, equal ? "equal to the bit" : "differ");
     if (o.save)
         torc_save(net, o.save);
-    meter_write_json(&m, o.json, (result){model, "accuracy", right, o.batch, 0, o.bf16});
+    meter_write_json(&m, o.json, (result){model, "accuracy", right, o.batch, 0, o.bf16, o.graph});
     meter_free(&m);
     torc_finalize();
     return 0;

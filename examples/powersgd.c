@@ -75,7 +75,7 @@ int main(int argc, char **argv)
     report(net, rank, right);
     if (o.save)
         torc_save(net, o.save);
-    meter_write_json(&m, o.json, (result){"powersgd", "accuracy", right, o.batch, 0, 0});
+    meter_write_json(&m, o.json, (result){"powersgd", "accuracy", right, o.batch, 0, 0, 0});
     meter_free(&m);
     torc_finalize();
     powersgd_free(compressor);

@@ -106,3 +106,41 @@ TEST_DIES(no_module, 1, "torc_clip_grad_norm: expected a module, found NULL")
 {
     torc_clip_grad_norm(NULL, 1);
 }
+
+/* ---- as an option of the optimizer ---- */
+
+/* SGD with lr 1 from 0: the parameters are minus what the gradients were scaled to. */
+TEST(a_step_clips_by_itself)
+{
+    torc_module *net = with_gradients(1);
+    torc_optimizer *opt = torc_sgd(net, .lr = 1, .clip_norm = 6.5f);
+    CHECK_NEAR(torc_grad_norm(opt), 0, 0);
+    torc_step(opt);
+    CHECK_NEAR(torc_grad_norm(opt), 13, 1e-12);
+    CHECK_NEAR(torc_item(torc_sum(torc_parameter_named(net, "a"))), -1.5 - 2, 1e-6);
+    CHECK_NEAR(torc_item(torc_parameter_named(net, "b")), -6, 1e-6);
+}
+
+TEST(an_infinite_limit_only_measures)
+{
+    torc_module *net = with_gradients(1);
+    torc_optimizer *opt = torc_sgd(net, .lr = 1, .clip_norm = INFINITY);
+    torc_step(opt);
+    CHECK_NEAR(torc_grad_norm(opt), 13, 1e-12);
+    CHECK_NEAR(torc_item(torc_parameter_named(net, "b")), -12, 0);
+}
+
+TEST_DIES(a_limit_of_a_step_below_zero, 1, "expected a clip_norm of 0 or more, found -1")
+{
+    torc_sgd(two_parameters(), .lr = 1, .clip_norm = -1);
+}
+
+TEST_DIES(a_norm_nobody_asked_for, 1, "torc_grad_norm: expected an optimizer with .clip_norm")
+{
+    torc_grad_norm(torc_sgd(two_parameters(), .lr = 1));
+}
+
+TEST_DIES(not_in_backward, 1, "torc_adamw: expected .clip_norm or .in_backward, found both")
+{
+    torc_adamw(two_parameters(), .lr = 1, .clip_norm = 1, .in_backward = true);
+}

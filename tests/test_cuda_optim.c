@@ -136,25 +136,63 @@ TEST(adam_does_not_see_the_cut)
     }
 }
 
+/* A clipping in the GPU's memory, with what c has. */
+static storage *clipping_on_gpu(clipping c)
+{
+    storage *s = storage_new(sizeof c);
+    device_cuda.from_host(s->data, &c, sizeof c);
+    return s;
+}
+
 TEST(scale)
 {
-    for (int packed = 0; packed < 2; packed++) {
-        work w = work_new(packed);
-        cpu_kernels()->scale(w.host, COUNT, 0.3);
-        cuda_kernels.scale(w.gpu, COUNT, 0.3);
-        check_work(&w, 0);
-    }
+    for (int packed = 0; packed < 2; packed++)
+        for (float factor = 0.3f; factor < 2; factor += 0.7f) { /* 0.3, and 1: nothing */
+            work w = work_new(packed);
+            clipping c = {.factor = factor};
+            cpu_kernels()->scale(w.host, COUNT, &c);
+            cuda_kernels.scale(w.gpu, COUNT, clipping_on_gpu(c)->data);
+            check_work(&w, 0);
+        }
+}
+
+/* The factor is the CPU's to the bit, also where it is 1 because nothing can be mended. */
+TEST(clip)
+{
+    const double squares[] = {0, 1e-30, 4, 1e60, INFINITY, NAN};
+    for (int i = 0; i < ARRAY_LENGTH(squares); i++)
+        for (double most = 0; most < 3; most += 1.5) {
+            clipping c = {.squares = squares[i]}, found;
+            storage *s = clipping_on_gpu(c);
+            cpu_kernels()->clip(&c, most);
+            cuda_kernels.clip(s->data, most);
+            device_cuda.to_host(&found, s->data, sizeof found);
+            CHECK(found.factor == c.factor);
+            CHECK(found.norm == c.norm || isnan(c.norm) == isnan(found.norm));
+            storage_release(s);
+        }
+}
+
+static double sum_squares_of(const stretch *s, int64_t n)
+{
+    double found;
+    storage *room = storage_new(sizeof found);
+    cuda_kernels.sum_squares(room->data, s, n);
+    device_cuda.to_host(&found, room->data, sizeof found);
+    storage_release(room);
+    return found;
 }
 
 TEST(sum_squares)
 {
     for (int packed = 0; packed < 2; packed++) {
         work w = work_new(packed);
-        double expected = cpu_kernels()->sum_squares(w.host, COUNT);
-        double found = cuda_kernels.sum_squares(w.gpu, COUNT);
+        double expected;
+        cpu_kernels()->sum_squares(&expected, w.host, COUNT);
+        double found = sum_squares_of(w.gpu, COUNT);
         CHECK_NEAR(found / expected, 1, 1e-13);
-        CHECK(cuda_kernels.sum_squares(w.gpu, 0) == 0);
-        CHECK(cuda_kernels.sum_squares(w.gpu + 5, 1) == 0); /* a stretch of nothing */
+        CHECK(sum_squares_of(w.gpu, 0) == 0);
+        CHECK(sum_squares_of(w.gpu + 5, 1) == 0); /* a stretch of nothing */
     }
 }
 
@@ -166,9 +204,9 @@ TEST(sum_squares_sees_all_and_nothing_else)
         set_random(t, -1, 1, 1);
         set_value(t, n, NAN);
         stretch s = {.g = tensor_data(twin_of(t).gpu), .n = n};
-        CHECK(isfinite(cuda_kernels.sum_squares(&s, 1)));
+        CHECK(isfinite(sum_squares_of(&s, 1)));
         s.n++;
-        CHECK(isnan(cuda_kernels.sum_squares(&s, 1)));
+        CHECK(isnan(sum_squares_of(&s, 1)));
     }
 }
 
@@ -182,7 +220,7 @@ TEST(sum_squares_does_not_see_the_address)
         tensor *view = made_view(t, SHAPE(N), STRIDES(1), offset);
         set_random(view, -1, 1, 1);
         const stretch s = {.g = tensor_data(twin_of(view).gpu), .n = N};
-        double found = cuda_kernels.sum_squares(&s, 1);
+        double found = sum_squares_of(&s, 1);
         first = first ? first : found;
         CHECK(found == first);
     }

@@ -251,3 +251,14 @@ TEST_RANKS(compressed_between_hosts, 3)
     compare_near(plain, compressed, 1e-2);
     torc_finalize();
 }
+
+/* On a CPU they are not there (tests/test_cuda_graph.c). */
+TEST_RANKS(graphs_change_no_bit, 2)
+{
+    start();
+    torc_module *plain = trained((torc_ddp_options){0}, 5, 0.1);
+    torc_module *in_graphs = trained((torc_ddp_options){.graph = true}, 5, 0.1);
+    CHECK(torc_replicas_agree(in_graphs));
+    compare_bits(plain, in_graphs);
+    torc_finalize();
+}

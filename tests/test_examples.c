@@ -192,6 +192,24 @@ TEST(chargpt_killed_and_gone_on_with)
               0);
 }
 
+/* ---- gpt2 ---- */
+
+#define TINY_GPT2 "--vocabulary 96 --context 16 --layers 2 --heads 2 --width 16 --samples 32 "
+
+/* Nothing can be learnt: the loss is that of guessing, but for the weights' random start. */
+TEST(gpt2_trains_on_random_tokens)
+{
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        check_run(ranks, "gpt2 " TINY_GPT2 "--steps 3 --json - --bf16");
+        CHECK_NEAR(number_after("\"loss_first\": "), log(96), 0.02);
+        CHECK_NEAR(number_after("\"loss_last\": "), log(96), 0.02);
+        CHECK(number_after("\"tokens_per_s\": ") > 0);
+        CHECK(number_after("\"max_device_mb\": ") > 0);
+    }
+    CHECK_INT(run(1, "gpt2 " TINY_GPT2 "--steps 1 --recompute --layers 65"), 1);
+    CHECK(strstr(output, "1 to 64 layers, found 65") != NULL);
+}
+
 /* ---- the command line ---- */
 
 TEST(mistakes_on_the_command_line)

@@ -47,6 +47,15 @@ static json_t *results(const char *arguments)
     return lines_with("op");
 }
 
+TEST(peaks_are_told_as_json)
+{
+    CHECK_INT(run("--peak"), 0);
+    json_t *peak = json_loads(output, JSON_DISABLE_EOF_CHECK, NULL);
+    CHECK(json_number_value(json_object_get(peak, "f32")) > 1e8);
+    CHECK(json_number_value(json_object_get(peak, "bytes")) > 1e8);
+    json_decref(peak);
+}
+
 static double number(const json_t *row, const char *key)
 {
     const json_t *value = json_object_get(row, key);

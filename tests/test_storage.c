@@ -90,3 +90,26 @@ TEST_DIES(no_room, 1, "no room for")
 {
     storage_new((size_t)1 << 50);
 }
+
+/* Whatever was freed when, the lowest address comes first; also of what was freed before. */
+TEST(lowest_address_first)
+{
+    enum { BLOCKS = 100 };
+    storage *s[BLOCKS];
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < BLOCKS; i++) {
+            s[i] = storage_new(5000);
+            CHECK(round == 0 || i == 0 || s[i]->data > s[i - 1]->data);
+        }
+        for (int i = 0; i < BLOCKS; i++) /* 37 and 100 have no common divisor: each once */
+            storage_release(s[i * 37 % BLOCKS]);
+        if (round == 0)
+            storage_lowest_first();
+    }
+    CHECK_INT(torc_memory().live_bytes, 0);
+    int64_t before = torc_memory().allocations;
+    storage_trim();
+    CHECK_INT(torc_memory().held_bytes, 0);
+    storage_release(storage_new(5000));
+    CHECK_INT(torc_memory().allocations, before + 1);
+}

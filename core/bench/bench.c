@@ -6,10 +6,12 @@
  *     torc-op-bench                                     all of it, in about a minute
  *     torc-op-bench --workload gpt-m --op linear        some rows
  *     torc-op-bench --ranks 4 --threads 1               the share of one rank of four, alone
- *     torcrun -n 4 torc-op-bench                        the same beside three others, told by rank
- * 0
+ *     torcrun -n 4 torc-op-bench                        the same beside three others; rank 0 tells
+ *     torc-op-bench --peak                              what the device can do, also a GPU
  */
 #include "core/bench/bench.h"
+
+#include "core/profile.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -36,7 +38,7 @@ static struct {
     const char *workload, *op, *dtype, *json;
     double seconds;
     long ranks, threads;
-    bool best;
+    bool best, peak;
 } o = {.seconds = 0.2};
 
 static const option_row rows[] = {
@@ -47,6 +49,7 @@ static const option_row rows[] = {
     {"best", FLAG, &o.best, "the best run, not the median: where others use the machine too"},
     {"ranks", COUNT, &o.ranks, "divides the batch by so many [those of the job]"},
     {"threads", COUNT, &o.threads, "of a rank [its share of the cores]"},
+    {"peak", FLAG, &o.peak, "no op: the fastest products and the memory of this device, as JSON"},
     {"json", TEXT, &o.json, "the results, one object a line, into this file"},
 };
 enum { ROWS = ARRAY_LENGTH(rows) };
@@ -191,6 +194,14 @@ static void fall_silent(void)
         die_at(nowhere, BENCH_PROGRAM, "/dev/null: %s", strerror(errno));
 }
 
+/* Flops and bytes a second. On a GPU the products are up to 8192 x 8192 (profile_limits.c). */
+static void print_peak(void)
+{
+    const profile_limits *most = profile_measure();
+    printf("{\"device\": \"%s\", \"f32\": %.4g, \"bf16\": %.4g, \"bytes\": %.4g}\n", torc_device(),
+           most->flops, most->low_flops, most->bytes);
+}
+
 int main(int argc, char **argv)
 {
     bench_report *r;
@@ -199,6 +210,13 @@ int main(int argc, char **argv)
     torc_init(&argc, &argv);
     if (o.threads)
         torc_set_threads((int)o.threads);
+    if (o.peak) {
+        print_peak();
+        torc_finalize();
+        return 0;
+    }
+    if (strcmp(torc_device(), "cpu"))
+        refuse("ops are timed by the host's clock: TORC_DEVICE=cpu, or --peak");
     if (!o.ranks)
         o.ranks = torc_world_size();
     if (torc_rank() != 0)

@@ -109,7 +109,7 @@ bool cuda_all_finite(const tensor *x)
     int found = 0;
     storage *answer = storage_new(sizeof found);
     int64_t blocks = min_i64(grid_of(w.numel, 256), 2048);
-    cuda_check(cudaMemsetAsync(answer->data, 0, sizeof found, cuda_stream()), "clearing");
+    queue_set(answer->data, 0, sizeof found);
     if (x->dtype == TORC_F64)
         LAUNCH(find_infinite<double>, blocks, 256, w, (int *)answer->data);
     else

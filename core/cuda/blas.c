@@ -13,6 +13,7 @@
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "core/cuda/blas.h"
 
+#include "core/cuda/queue.h"
 #include "core/status.h"
 
 #include <cublasLt.h>
@@ -93,6 +94,7 @@ enum { KEY = 21 };
 typedef struct plan {
     int64_t key[KEY];
     uint64_t used; /* when, in calls; 0: no plan */
+    uint64_t made; /* when: no other plan has this number */
     bool possible; /* else there is no code for this */
     cublasLtMatmulDesc_t how;
     cublasLtMatrixLayout_t a, b, out; /* of our a, b and out */
@@ -196,12 +198,12 @@ static void set_how(const plan *l, cublasLtMatmulDescAttributes_t what, const vo
 }
 
 /* The pointers that stand in the description; the heuristic looks at their alignment. */
-static void set_pointers(const plan *l, const product *p, blas_finish finish)
+static void set_pointers(const plan *l, const void *bias, const void *pre)
 {
-    if (p->bias)
-        set_how(l, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias);
-    if (finish.pre)
-        set_how(l, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &finish.pre, sizeof finish.pre);
+    if (bias)
+        set_how(l, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+    if (pre)
+        set_how(l, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &pre, sizeof pre);
 }
 
 static cublasLtEpilogue_t epilogue_of(const product *p, blas_finish finish)
@@ -227,7 +229,7 @@ static void describe(plan *l, const product *p, blas_finish finish)
     set_how(l, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
     if (finish.pre)
         set_how(l, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &p->out.row, sizeof p->out.row);
-    set_pointers(l, p, finish);
+    set_pointers(l, p->bias, finish.pre);
     l->a = layout_of(p, &p->a, p->dtype, p->m, p->k);
     l->b = layout_of(p, &p->b, p->dtype, p->k, p->n);
     l->out = layout_of(p, &p->out, p->out_dtype, p->m, p->n);
@@ -291,6 +293,7 @@ static int place_for_plan(void)
             oldest = i;
     plan *l = &plans[oldest];
     if (l->used) {
+        cuda_stream(); /* a product that waits may need it */
         lt.cublasLtMatrixLayoutDestroy(l->a);
         lt.cublasLtMatrixLayoutDestroy(l->b);
         lt.cublasLtMatrixLayoutDestroy(l->out);
@@ -308,12 +311,12 @@ static plan *plan_of(const product *p, blas_finish finish)
     for (int i = 0; i < BLAS_PLANS; i++)
         if (hashes[i] == hash && !memcmp(plans[i].key, key, sizeof key)) {
             plans[i].used = ++calls;
-            set_pointers(&plans[i], p, finish);
             return &plans[i];
         }
     int place = place_for_plan();
     plan *l = &plans[place];
-    *l = (plan){.used = ++calls};
+    calls++;
+    *l = (plan){.used = calls, .made = calls};
     memcpy(l->key, key, sizeof key);
     describe(l, p, finish);
     choose_code(l, p);
@@ -343,18 +346,44 @@ static storage *settle_bias(product *p)
     return copy;
 }
 
-static void run(const plan *l, const product *p)
+/* What a product that waits needs to know; members of 8 bytes alone, for it is compared as bytes,
+ * and `made` tells plans apart that had the same place. */
+typedef struct order {
+    const plan *l;
+    uint64_t made;
+    const void *a, *b, *bias, *pre;
+    void *out, *room;
+    int64_t f64, add;
+} order;
+
+static const char *multiply_now(const void *of, cudaStream_t stream)
 {
-    const double one_f64 = 1, add_f64 = p->add;
-    const float one = 1, add = p->add;
-    bool f64 = p->dtype == TORC_F64;
+    const order *o = of;
+    const plan *l = o->l;
+    const double one_f64 = 1, add_f64 = (double)o->add;
+    const float one = 1, add = (float)o->add;
+    set_pointers(l, o->bias, o->pre);
+    cublasStatus_t e =
+        lt.cublasLtMatmul(lt.handle, l->how, o->f64 ? (void *)&one_f64 : (void *)&one, o->b, l->b,
+                          o->a, l->a, o->f64 ? (void *)&add_f64 : (void *)&add, o->out, l->out,
+                          o->out, l->out, &l->code, o->room, l->workspace, stream);
+    return e == CUBLAS_STATUS_SUCCESS ? NULL : lt.cublasLtGetStatusString(e);
+}
+
+static void run(const plan *l, const product *p, const void *pre)
+{
     storage *room = l->workspace ? storage_new(l->workspace) : NULL;
-    check(lt.cublasLtMatmul(lt.handle, l->how, f64 ? (void *)&one_f64 : (void *)&one, p->b.data,
-                            l->b, p->a.data, l->a, f64 ? (void *)&add_f64 : (void *)&add,
-                            p->out.data, l->out, p->out.data, l->out, &l->code,
-                            room ? room->data : NULL, l->workspace, cuda_stream()),
-          "multiplying matrices");
-    cuda_launched("cublasLtMatmul");
+    const order o = {.l = l,
+                     .made = l->made,
+                     .a = p->a.data,
+                     .b = p->b.data,
+                     .bias = p->bias,
+                     .pre = pre,
+                     .out = p->out.data,
+                     .room = room ? room->data : NULL,
+                     .f64 = p->dtype == TORC_F64,
+                     .add = p->add};
+    queue_call("multiplying matrices", multiply_now, &o, sizeof o);
     if (room)
         storage_release(room);
 }
@@ -366,7 +395,7 @@ bool blas_multiply(const product *given, blas_finish finish)
     storage *bias = settle_bias(&p);
     const plan *l = plan_of(&p, finish);
     if (l->possible)
-        run(l, &p);
+        run(l, &p, finish.pre);
     else if (!finish.gelu)
         die_here("multiplying matrices", "cuBLAS has no code for these shapes and dtypes");
     if (bias)

@@ -25,9 +25,7 @@ void cuda_fill(tensor *out, double value)
     if (w.numel == 0)
         return;
     if (w.operand[0].dense && value == 0 && !signbit(value))
-        cuda_check(cudaMemsetAsync(w.operand[0].data, 0, w.numel * w.operand[0].item,
-                                   cuda_stream()),
-                   "filling with zeros");
+        queue_set(w.operand[0].data, 0, w.numel * w.operand[0].item);
     else
         LAUNCH(fill_any<double>, grid_of(w.numel, 256), 256, w, value);
 }
@@ -54,9 +52,7 @@ void cuda_copy(tensor *out, const tensor *x)
     if (w.numel == 0)
         return;
     if (to->dense && from->dense && to->dtype == from->dtype)
-        cuda_check(cudaMemcpyAsync(to->data, from->data, w.numel * to->item,
-                                   cudaMemcpyDeviceToDevice, cuda_stream()),
-                   "copying");
+        queue_copy(to->data, from->data, w.numel * to->item);
     else if (!tensor_is_float(x))
         LAUNCH(copy_any<int64_t>, blocks, 256, w);
     else if (x->dtype == TORC_F64)

@@ -28,16 +28,26 @@
 extern const device device_cuda;
 extern const kernels cuda_kernels;
 
-/* The stream of all kernels and copies; the first call takes the GPU of this rank. */
+/* The stream of all kernels and copies; the first call takes the GPU of this rank. Asked for by
+ * whoever puts something into it other than a launch: launches that wait go out first
+ * (core/cuda/queue.h). */
 cudaStream_t cuda_stream(void);
 int cuda_processors(void);   /* streaming multiprocessors of this GPU */
 int cuda_architecture(void); /* compute capability x 10: 90 */
 
 /* Dies with the op and the user's line that the rank is at, unless e is cudaSuccess. */
 void cuda_check(cudaError_t e, const char *what);
+/* The same for an error of somebody else's. */
+NORETURN void cuda_die(const char *what, const char *why);
 /* After every launch of the __global__ function `name`. */
 void cuda_launched(const char *name);
+/* The device's stamps (core/device.h). */
+void cuda_stamp(int i);
+bool cuda_is_past(int i);
+double cuda_between(int from, int to);
 /* Waits until the stream is empty. */
 void cuda_wait(void);
+/* How often the host has waited for the GPU so far: a step of training shall not. */
+int64_t cuda_waits(void);
 
 #endif

@@ -8,7 +8,7 @@
  * into pinned memory first, from where the GPU fetches it when its turn has come, while the host
  * goes on; a half is written again once an event says that it has been fetched.
  */
-#include "core/cuda/cuda.h"
+#include "core/cuda/graph.h"
 #include "core/status.h"
 
 #include <stdio.h>
@@ -27,17 +27,22 @@ static struct gpu {
     cudaStream_t beside;
     cudaEvent_t (*ticket)[2];
     int tickets;
+    int64_t waits;
 } gpu;
 
 /* ---- errors ---- */
 
-void cuda_check(cudaError_t e, const char *what)
+void cuda_die(const char *what, const char *why)
 {
-    if (e == cudaSuccess)
-        return;
     const status *s = status_here();
     const char *hint = gpu.sync ? "" : "; it may be an earlier kernel's: TORC_CUDA_SYNC=1 tells";
-    die_at((torc_site){s->file, s->line}, s->op, "%s: %s%s", what, cudaGetErrorString(e), hint);
+    die_at((torc_site){s->file, s->line}, s->op, "%s: %s%s", what, why, hint);
+}
+
+void cuda_check(cudaError_t e, const char *what)
+{
+    if (e != cudaSuccess)
+        cuda_die(what, cudaGetErrorString(e));
 }
 
 /* Looks again and again, and breathes in between: what others wait for goes on, and a network that
@@ -46,6 +51,7 @@ static void wait_for_stream(const char *what)
 {
     double seconds = base_setting_number("TORC_LONG_TIMEOUT", 1800, 0.001, 1e9);
     cudaError_t e;
+    gpu.waits++;
     for (wait w = wait_start(seconds); (e = cudaStreamQuery(gpu.stream)) == cudaErrorNotReady;) {
         cudaGetLastError();
         base_breathe();
@@ -110,22 +116,28 @@ static void take(void)
         gpu.fetched[i] = new_event();
 }
 
-cudaStream_t cuda_stream(void)
+static void take_once(void)
 {
     if (!gpu.taken)
         take();
+}
+
+cudaStream_t cuda_stream(void)
+{
+    take_once();
+    queue_empty(gpu.stream);
     return gpu.stream;
 }
 
 int cuda_processors(void)
 {
-    cuda_stream();
+    take_once();
     return gpu.facts.multiProcessorCount;
 }
 
 int cuda_architecture(void)
 {
-    cuda_stream();
+    take_once();
     return gpu.facts.major * 10 + gpu.facts.minor;
 }
 
@@ -133,6 +145,11 @@ void cuda_wait(void)
 {
     cuda_stream();
     wait_for_stream("waiting for the GPU");
+}
+
+int64_t cuda_waits(void)
+{
+    return gpu.waits;
 }
 
 /* ---- memory ---- */
@@ -153,6 +170,7 @@ static void *cuda_alloc(size_t bytes)
 static void cuda_release(void *memory, size_t bytes)
 {
     (void)bytes;
+    cuda_stream();
     cuda_check(cudaFree(memory), "cudaFree"); /* waits for the kernels that still use it */
 }
 
@@ -178,6 +196,7 @@ static char *pinned_room(size_t bytes, size_t *got)
         cuda_check(cudaEventRecord(gpu.fetched[gpu.half], gpu.stream), "recording an event");
         gpu.half = !gpu.half;
         gpu.used = 0;
+        gpu.waits++;
         cuda_check(cudaEventSynchronize(gpu.fetched[gpu.half]), "waiting for a copy");
     }
     *got = bytes < HALF_BYTES - gpu.used ? bytes : HALF_BYTES - gpu.used;
@@ -270,6 +289,26 @@ static void cuda_put(void *memory, const void *host, size_t bytes)
                "copying to the GPU");
 }
 
+/* The checking mode waits after every launch, which is what a graph leaves out. */
+static void cuda_graphs(void)
+{
+    static bool told;
+    take_once();
+    if (gpu.sync && !told)
+        log_line(LOG_WARN, "TORC_CUDA_SYNC=1: launches go one by one, without CUDA graphs");
+    told = true;
+    if (gpu.sync)
+        return;
+    storage_lowest_first();
+    queue_hold(true);
+}
+
+static void cuda_step_over(void)
+{
+    cuda_stream(); /* the update begins while the host prepares the next step */
+    graph_step_over();
+}
+
 static const kernels *kernels_of_cuda(void)
 {
     return &cuda_kernels;
@@ -298,6 +337,11 @@ const device device_cuda = {
     .rejoin = cuda_rejoin,
     .fetch = cuda_fetch,
     .put = cuda_put,
+    .graphs = cuda_graphs,
+    .step_over = cuda_step_over,
+    .stamp = cuda_stamp,
+    .is_past = cuda_is_past,
+    .between = cuda_between,
     .kernels = kernels_of_cuda,
     .multiplies_bf16 = cuda_multiplies_bf16,
 };

@@ -140,7 +140,7 @@ void cuda_fold(const fold_order *order, void *const *in, void *const *out, int o
         queue_fold<float>(p, n, blocks, scale, part);
     if (!squares)
         return;
-    squares_add(room, blocks);
+    squares_add((double *)room->data, room, blocks);
     *squares = squares_read(room);
     storage_release(room);
 }

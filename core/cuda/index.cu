@@ -30,7 +30,7 @@ static bool on_host(const tensor *t, tensor *copy, storage *store)
 static storage *answer_new(int bits)
 {
     storage *answer = storage_new(sizeof(int64_t));
-    cuda_check(cudaMemsetAsync(answer->data, bits, sizeof(int64_t), cuda_stream()), "clearing");
+    queue_set(answer->data, bits, sizeof(int64_t));
     return answer;
 }
 

@@ -2,6 +2,7 @@
  * kernel -- what every .cu file starts from: plain CUDA C++, and the few words beyond it.
  *
  *     LAUNCH(softmax_rows<float>, rows, 256, out, x, n)     rows blocks of 256 threads; 0: nothing
+ *                                                           at once, or later (core/cuda/queue.h)
  *
  * A .cu file holds __global__ functions and the kernels (core/kernels.def) that launch them, which
  * are extern "C" and named cuda_NAME. It may use what is named here and in the headers beside it,
@@ -32,7 +33,7 @@
 #include <cuda_runtime.h>
 
 extern "C" {
-#include "core/cuda/cuda.h"
+#include "core/cuda/queue.h"
 #include "core/walk.h"
 
 /* A kernel whose definition differs from its row does not compile. */
@@ -57,12 +58,37 @@ extern "C" {
         if (blocks_ > INT_MAX) \
             bug("%lld blocks", (long long)blocks_); \
         if (blocks_ > 0) { \
-            machine_allow_shared(function, (bytes)); \
-            MACHINE_LAUNCH(function, (unsigned)blocks_, (unsigned)(threads), (size_t)(bytes), \
-                           __VA_ARGS__); \
-            cuda_launched(#function); \
+            machine_prepare(function, #function, (bytes)); \
+            launcher_of(function, #function, (unsigned)blocks_, (unsigned)(threads), \
+                        (size_t)(bytes))(__VA_ARGS__); \
         } \
     } while (0)
+
+/* Takes the arguments as the function itself would, converted to its parameters' types, of which
+ * those who launch it later know no more than how many bytes they have. */
+template <class... P> struct launcher {
+    void (*function)(P...);
+    const char *name;
+    unsigned blocks, threads;
+    size_t shared_bytes;
+
+    void operator()(P... value) const
+    {
+        static_assert(sizeof...(P) <= LAUNCH_VALUES && ((alignof(P) <= 16) && ...),
+                      "what the queue has places for");
+        const void *const at[] = {&value...};
+        const size_t bytes[] = {sizeof value...};
+        queue_function(name, (const void *)function, blocks, threads, shared_bytes,
+                       (int)sizeof...(P), at, bytes);
+    }
+};
+
+template <class... P>
+static inline launcher<P...> launcher_of(void (*function)(P...), const char *name, unsigned blocks,
+                                         unsigned threads, size_t shared_bytes)
+{
+    return {function, name, blocks, threads, shared_bytes};
+}
 
 /* How many blocks of `threads` give each of n elements a thread, as far as that makes sense. */
 static inline int64_t grid_of(int64_t n, int threads)

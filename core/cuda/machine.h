@@ -9,16 +9,13 @@
 #include <machine_emu.h>
 #else
 
-#define MACHINE_LAUNCH(function, blocks, threads, bytes, ...) \
-    (function)<<<blocks, threads, bytes, cuda_stream()>>>(__VA_ARGS__)
-
 /* The shared memory that the launch asked for, as an array of `type` called `name`. */
 #define SHARED_BYTES(type, name) \
     extern __shared__ __align__(16) unsigned char machine_shared_bytes[]; \
     type *name = reinterpret_cast<type *>(machine_shared_bytes)
 
-/* More than 48 KiB of shared memory must be asked for. */
-template <class F> static inline void machine_allow_shared(F *function, size_t bytes)
+/* Before every launch. More than 48 KiB of shared memory must be asked for. */
+template <class F> static inline void machine_prepare(F *function, const char *, size_t bytes)
 {
     if (bytes > 48 * 1024)
         cuda_check(cudaFuncSetAttribute((const void *)function,

@@ -137,7 +137,7 @@ __device__ static inline void update_pack(const stretch &s, int64_t i, const U &
             ((pack<float, N> *)all[k])[i] = x[k];
 }
 
-template <class U> __global__ void update_chunks(const table t, const U update)
+template <class U> __device__ static inline void update_chunk(const table &t, const U &update)
 {
     constexpr int N = pack_width<float>;
     const chunk c = chunk_of(t, (int)blockIdx.x);
@@ -149,6 +149,19 @@ template <class U> __global__ void update_chunks(const table t, const U update)
         update_pack<U, 1>(s, c.first + i, update);
 }
 
+template <class U> __global__ void update_chunks(const table t, const U update)
+{
+    update_chunk(t, update);
+}
+
+/* The factor is known only here; where it is 1, memory is left alone. */
+__global__ static void scale_chunks(const table t, const clipping *c)
+{
+    const float factor = c->factor;
+    if (factor != 1)
+        update_chunk(t, scaling{factor});
+}
+
 template <class U> static void update_all(const stretch *s, int64_t n, const U &update)
 {
     for (int64_t at = 0; at < n;) {
@@ -157,9 +170,12 @@ template <class U> static void update_all(const stretch *s, int64_t n, const U &
     }
 }
 
-void cuda_scale(const stretch *s, int64_t n, double factor)
+void cuda_scale(const stretch *s, int64_t n, const clipping *c)
 {
-    update_all(s, n, scaling{(float)factor});
+    for (int64_t at = 0; at < n;) {
+        const table t = table_of(s, n, &at);
+        LAUNCH(scale_chunks, t.first[t.n], THREADS, t, c);
+    }
 }
 
 void cuda_sgd(const stretch *s, int64_t n, sgd_step step)
@@ -210,9 +226,7 @@ __global__ static void square_chunks(const table t, double *part)
         part[blockIdx.x] = sum;
 }
 
-/* Queues the sum of squares, which is the first f64 of what it returns; the caller releases that.
- * Nobody waits. */
-static storage *queue_squares(const stretch *s, int64_t n)
+void cuda_sum_squares(double *sum, const stretch *s, int64_t n)
 {
     int64_t parts = 0, done = 0;
     for (int64_t i = 0; i < n; i++)
@@ -223,14 +237,19 @@ static storage *queue_squares(const stretch *s, int64_t n)
         LAUNCH(square_chunks, t.first[t.n], THREADS, t, squares_parts(room) + done);
         done += t.first[t.n];
     }
-    squares_add(room, parts);
-    return room;
+    squares_add(sum, room, parts);
+    storage_release(room);
 }
 
-double cuda_sum_squares(const stretch *s, int64_t n)
+/* One thread. With an infinity or a NaN among them, scaling would only spread it. */
+__global__ static void find_factor(clipping *c, double max_norm)
 {
-    storage *room = queue_squares(s, n);
-    double sum = squares_read(room);
-    storage_release(room);
-    return sum;
+    c->norm = sqrt(c->squares);
+    double factor = max_norm / (c->norm + 1e-6);
+    c->factor = isfinite(c->norm) && factor < 1 ? (float)factor : 1;
+}
+
+void cuda_clip(clipping *c, double max_norm)
+{
+    LAUNCH(find_factor, 1, 1, c, max_norm);
 }

@@ -34,10 +34,10 @@ __global__ static void add_squares(double *sum, const double *part, int64_t n)
         *sum = mine;
 }
 
-/* Of no parts it is 0. */
-static inline void squares_add(const storage *room, int64_t parts)
+/* *sum: the room's own, or anywhere on the GPU. Of no parts it is 0. */
+static inline void squares_add(double *sum, const storage *room, int64_t parts)
 {
-    LAUNCH(add_squares, 1, 1024, (double *)room->data, squares_parts(room), parts);
+    LAUNCH(add_squares, 1, 1024, sum, squares_parts(room), parts);
 }
 
 static inline double squares_read(const storage *room)

@@ -40,8 +40,9 @@ static torc_optimizer *adam_new(const call *c, torc_module *net, torc_adam_optio
     torc_optimizer *opt = optimizer_new(c, net, o.lr, 2);
     opt->update = update;
     opt->adam = step;
+    optimizer_clip_in_step(c, opt, o.clip_norm);
     if (o.in_backward)
-        optimizer_take_in_backward(opt);
+        optimizer_take_in_backward(c, opt);
     return opt;
 }
 

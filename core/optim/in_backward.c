@@ -27,8 +27,11 @@ static void take(tape_taker *t, tensor *p, torc_site at)
     profile_leave();
 }
 
-void optimizer_take_in_backward(torc_optimizer *o)
+void optimizer_take_in_backward(const call *c, torc_optimizer *o)
 {
+    if (o->clip)
+        call_die(c, "expected .clip_norm or .in_backward, found both: the norm is known only when "
+                    "backward is over");
     o->taker.take = take;
     o->taken = base_alloc((size_t)o->count, sizeof *o->taken);
     for (int64_t i = 0; i < o->count; i++) {

@@ -30,7 +30,7 @@ static void check_lr(const call *c, float lr)
         call_die(c, "expected a finite lr of 0 or more, found %g", (double)lr);
 }
 
-static void check_item(const call *c, const module_item *item)
+void optimizer_check_item(const call *c, const module_item *item)
 {
     if (item->t->dtype != TORC_F32)
         call_die(c, "expected float32 parameters, found %s, which is %s", item->name,
@@ -65,7 +65,7 @@ static int64_t take_parameters(torc_optimizer *o, const call *c, torc_module *ne
     int64_t elements = 0, items;
     const module_item *item = module_items(net, &items);
     for (int64_t i = 0; i < o->count; i++) {
-        check_item(c, &item[i]);
+        optimizer_check_item(c, &item[i]);
         o->parameters[i] = tensor_share(item[i].t);
         int64_t end;
         o->offset[i] = elements;
@@ -121,6 +121,8 @@ void torc_optimizer_free(torc_optimizer *o)
         storage_release(o->m);
     if (o->v)
         storage_release(o->v);
+    if (o->clip)
+        storage_release(o->clip);
     free(o->parameters);
     free(o->steps);
     free(o->taken);
@@ -195,12 +197,14 @@ static void list_parameter(torc_optimizer *o, int64_t i)
 {
     tensor *p = o->parameters[i];
     o->steps[i]++;
-    if (p->hook && p->hook->sharding) {
+    if (p->hook && p->hook->sharding && p->hook->sharding->mean) {
         list_owned(o, i);
         return;
     }
+    int64_t first, end;
+    owned_part(p, &first, &end);
     tensor_settle(p->grad);
-    list(o, i, tensor_data(p->grad), 0, tensor_numel(p));
+    list(o, i, (float *)tensor_data(p->grad) + first, first, end - first);
 }
 
 void optimizer_update(torc_optimizer *o, int64_t i)
@@ -262,7 +266,7 @@ bool optimizer_must_wait(torc_module *net)
     return partial;
 }
 
-static _Noreturn void die_of_no_gradient(const call *c)
+_Noreturn void optimizer_die_of_no_gradient(const call *c)
 {
     call_die(c, "no parameter has a gradient: torc_backward() comes first");
 }
@@ -276,6 +280,8 @@ void torc_step(torc_site at, torc_optimizer *o)
     if (must_wait(o))
         return;
     profile_enter(PROFILE_OPTIMIZER, at, __func__);
+    if (o->clip)
+        clip_queue(o->parameters, o->count, o->clip_norm, false, at, o->clip);
     int64_t taking = 0;
     for (int64_t i = 0; i < o->count; i++)
         if (takes_part(o, &c, i)) {
@@ -284,7 +290,7 @@ void torc_step(torc_site at, torc_optimizer *o)
             taking++;
         }
     if (taking == 0)
-        die_of_no_gradient(&c);
+        optimizer_die_of_no_gradient(&c);
     update_listed(o);
     meet_owners(o, at);
     o->updates++;
@@ -294,6 +300,8 @@ void torc_step(torc_site at, torc_optimizer *o)
         tape_clear_gradient(o->parameters[i]);
     if (o->taken)
         memset(o->taken, 0, (size_t)o->count * sizeof *o->taken);
+    if (device_current()->step_over)
+        device_current()->step_over();
     profile_leave();
 }
 
@@ -302,32 +310,6 @@ int64_t torc_steps(torc_site at, torc_optimizer *o)
     if (!o)
         die_at(at, __func__, "expected an optimizer, found NULL");
     return o->updates;
-}
-
-stretch *optimizer_gradients(const call *c, torc_module *net, int64_t *count)
-{
-    if (!net)
-        call_die(c, "expected a module, found NULL");
-    int64_t items, n = torc_parameter_count(net);
-    const module_item *item = module_items(net, &items);
-    stretch *s = base_alloc((size_t)n, sizeof *s);
-    *count = 0;
-    for (int64_t i = 0; i < n; i++) {
-        tensor *grad = item[i].t->grad;
-        if (!grad || !item[i].t->requires_grad)
-            continue;
-        check_item(c, &item[i]);
-        const tensor *p = item[i].t;
-        if (p->taker)
-            call_die(c, "with .in_backward the gradients are used up by torc_backward()");
-        if (p->hook && p->hook->sharding)
-            p->hook->sharding->gather(p->hook, c->at);
-        tensor_settle(grad);
-        s[(*count)++] = (stretch){.g = tensor_data(grad), .n = tensor_numel(grad)};
-    }
-    if (*count == 0)
-        die_of_no_gradient(c);
-    return s;
 }
 
 /* ---- the learning rate ---- */

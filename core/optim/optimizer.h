@@ -16,6 +16,7 @@
 #define TORC_OPTIMIZER_H
 
 #include "core/kernels.h"
+#include "core/nn/module.h"
 
 struct torc_optimizer {
     tape_taker taker; /* in_backward.c */
@@ -26,6 +27,8 @@ struct torc_optimizer {
         adam_step adam;
     };
     float lr;
+    float clip_norm; /* clip.c */
+    storage *clip;   /* a clipping, of the last step; NULL: it does not clip */
     int64_t count;
     tensor **parameters; /* each with a reference of ours, so that it is there to be asked about */
     int64_t updates;     /* calls of torc_step() that changed something */
@@ -48,13 +51,23 @@ torc_optimizer *optimizer_new(const call *c, torc_module *net, float lr, int sta
 /* The parameter's update, and those of others that are listed, now. */
 void optimizer_update(torc_optimizer *o, int64_t i);
 /* From now on backward updates what it can (in_backward.c). */
-void optimizer_take_in_backward(torc_optimizer *o);
+void optimizer_take_in_backward(const call *c, torc_optimizer *o);
+/* From now on a step clips first; max_norm 0: it does not (clip.c). */
+void optimizer_clip_in_step(const call *c, torc_optimizer *o, float max_norm);
 /* Dies unless low <= value < high. */
 void optimizer_check(const call *c, const char *name, float value, float low, float high);
 
-/* The gradients of net that exist, as stretches (only .g and .n), for the caller to free(). Dies
- * where there is none: backward was not called. */
-stretch *optimizer_gradients(const call *c, torc_module *net, int64_t *count);
+/* Dies unless it is something that an optimizer can change. */
+void optimizer_check_item(const call *c, const module_item *item);
+/* Backward was not called. */
+_Noreturn void optimizer_die_of_no_gradient(const call *c);
+
+/* Queues: what norm the gradients of these n parameters have together goes to `found`, device
+ * memory for a clipping, and they are scaled to at most max_norm. Nobody waits. whole: sharded
+ * gradients are gathered first; else only what this rank owns need be right afterwards. Returns how
+ * many gradients there are. */
+int64_t clip_queue(tensor *const *p, int64_t n, double max_norm, bool whole, torc_site at,
+                   storage *found);
 
 /* Are the gradients of net those of a part of the batch (tape_hook.partial)? */
 bool optimizer_must_wait(torc_module *net);

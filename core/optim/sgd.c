@@ -29,7 +29,8 @@ torc_optimizer *torc_sgd(torc_site at, torc_module *net, torc_sgd_options o)
                           .dampening = o.dampening,
                           .weight_decay = o.weight_decay,
                           .nesterov = o.nesterov};
+    optimizer_clip_in_step(&c, opt, o.clip_norm);
     if (o.in_backward)
-        optimizer_take_in_backward(opt);
+        optimizer_take_in_backward(&c, opt);
     return opt;
 }

@@ -61,15 +61,32 @@ static void to_row_major(const call *c, const tensor *p, float *values)
     tensor_drop(t);
 }
 
-/* The caller drops it. */
-static tensor *in_memory_order(const call *c, const tensor *p, const float *values)
+/* On the host, for the caller to free(). */
+static float *in_memory_order(const call *c, const tensor *p, const float *values)
 {
+    size_t bytes = (size_t)tensor_numel(p) * sizeof *values;
+    float *ordered = base_alloc(bytes, 1);
     tensor *t = tensor_create_like(c, p, TORC_F32, OWNER_HOUSE);
     tensor_write(c, t, TORC_F32, values);
-    return t;
+    device_current()->to_host(ordered, tensor_data(t), bytes);
+    tensor_drop(t);
+    return ordered;
 }
 
 /* ---- together ---- */
+
+/* From the device's memory; at most CHUNK. */
+static void give_some(const float *state, int64_t n, double *bits)
+{
+    union {
+        float value;
+        uint32_t bits;
+    } *one = base_alloc((size_t)n, sizeof *one);
+    device_current()->to_host(one, state, (size_t)n * sizeof *one);
+    for (int64_t k = 0; k < n; k++)
+        bits[k] = one[k].bits;
+    free(one);
+}
 
 /* The bits of what this rank has of the elements [at, at + n) of a piece. */
 static void give_bits(const torc_optimizer *o, int piece, int64_t at, int64_t n, double *bits)
@@ -82,13 +99,8 @@ static void give_bits(const torc_optimizer *o, int piece, int64_t at, int64_t n,
         if (!is_divided(o->parameters[i]))
             continue;
         int64_t from = max_i64(at, start + first), to = min_i64(at + n, start + end);
-        for (int64_t k = from; k < to; k++) {
-            union {
-                float value;
-                uint32_t bits;
-            } one = {state[k - start - first]};
-            bits[k - at] = one.bits;
-        }
+        if (from < to)
+            give_some(state + (from - start - first), to - from, bits + (from - at));
     }
 }
 
@@ -153,11 +165,10 @@ void optimizer_write_state(const call *c, torc_optimizer *o, int piece, int64_t 
     const tensor *p = o->parameters[i];
     int64_t first, end;
     float *state = own_state(o, piece, i, &first, &end);
-    tensor *ordered = tensor_is_contiguous(p) ? NULL : in_memory_order(c, p, values);
-    const float *from = ordered ? tensor_data(ordered) : values;
+    float *ordered = tensor_is_contiguous(p) ? NULL : in_memory_order(c, p, values);
+    const float *from = ordered ? ordered : values;
     device_current()->from_host(state, from + first, (size_t)(end - first) * sizeof *from);
-    if (ordered)
-        tensor_drop(ordered);
+    free(ordered);
 }
 
 /* A step leaves out whoever has no gradient yet: where there was one before, even if this backward

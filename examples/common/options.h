@@ -22,7 +22,7 @@ typedef struct option {
 /* What every example understands. */
 typedef struct common_options {
     long epochs, steps, warmup, batch, seed, virtual_ranks, checkpoint_every;
-    int bf16;
+    int bf16, graph;
     double lr;
     const char *save, *load, *checkpoint, *json;
 } common_options;
@@ -37,6 +37,7 @@ typedef struct common_options {
         {"virtual-ranks", OPTION_INT, &(c).virtual_ranks, \
          "the same weights on any number of ranks up to this"}, \
         {"bf16", OPTION_FLAG, &(c).bf16, "mixed precision: half the bytes, faster products"}, \
+        {"graph", OPTION_FLAG, &(c).graph, "on a GPU: the launches of a step as CUDA graphs"}, \
         {"save", OPTION_TEXT, &(c).save, "write the weights to this file at the end"}, \
         {"load", OPTION_TEXT, &(c).load, "start from the weights in this file"}, \
     { \

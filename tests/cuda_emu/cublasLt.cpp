@@ -325,7 +325,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
                               cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
                               cublasLtMatrixLayout_t c_layout, void *d,
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo,
-                              void *workspace, size_t workspace_bytes, cudaStream_t)
+                              void *workspace, size_t workspace_bytes, cudaStream_t stream)
 {
     found f;
     memcpy(&f, algo, sizeof f);
@@ -336,12 +336,17 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
     const void *const all[] = {a, b, c, d};
     for (int i = 0; i < 4; i++)
         expect_aligned("a matrix", all[i], f.alignment[i]);
-    emu_memory_open();
-    if (f.workspace) /* whoever reads it later shall find nothing */
-        memset(workspace, 0xff, f.workspace);
-    for (int64_t i = 0; i < d_layout->batch; i++)
-        multiply(product, read(alpha, product->scale, 0), a, a_layout, b, b_layout,
-                 read(beta, product->scale, 0), d, d_layout, i);
-    emu_memory_close("cublasLtMatmul");
+    double scale = read(alpha, product->scale, 0), keep = read(beta, product->scale, 0);
+    /* A graph has copies of what may be changed, or be gone, when it is launched. */
+    auto work = [=, p = *product, al = *a_layout, bl = *b_layout, dl = *d_layout] {
+        emu_memory_open();
+        if (f.workspace) /* whoever reads it later shall find nothing */
+            memset(workspace, 0xff, f.workspace);
+        for (int64_t i = 0; i < dl.batch; i++)
+            multiply(&p, scale, a, &al, b, &bl, keep, d, &dl, i);
+        emu_memory_close("cublasLtMatmul");
+    };
+    if (!emu_captured(stream, work))
+        work();
     return CUBLAS_STATUS_SUCCESS;
 }

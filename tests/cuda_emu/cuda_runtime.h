@@ -25,9 +25,6 @@
 struct uint3 {
     unsigned x, y, z;
 };
-struct dim3 {
-    unsigned x, y, z;
-};
 #define EMU_VECTOR(type, name) \
     struct name##2 \
     { \

@@ -6,29 +6,40 @@
 
 #include "cuda_runtime.h"
 
-/* Runs `run(function's arguments)` once for every thread of every block, and checks the memory
+#include <utility>
+
+/* Runs `run(arguments)` once for every thread of every block, and checks the memory
  * around every allocation afterwards. */
 void emu_launch(const char *name, unsigned blocks, unsigned threads, size_t shared_bytes,
                 void (*run)(void *arguments), void *arguments);
 
-template <class F>
-static inline void emu_launch_of(const char *name, unsigned blocks, unsigned threads, size_t bytes,
-                                 F call)
+/* Calls the function with what the values point at. */
+typedef void (*emu_caller)(const void *function, void **values);
+/* From now on cudaLaunchKernel() takes the function, which has n arguments of these sizes. */
+void emu_know(const void *function, const char *name, const size_t *sizes, int n,
+              emu_caller caller);
+
+template <class... P, size_t... I>
+static inline void emu_call(void (*function)(P...), void **values, std::index_sequence<I...>)
 {
-    emu_launch(
-        name, blocks, threads, bytes, [](void *f) { (*(F *)f)(); }, &call);
+    function(*(P *)values[I]...);
 }
 
-#define MACHINE_LAUNCH(function, blocks, threads, bytes, ...) \
-    emu_launch_of(#function, blocks, threads, bytes, [&] { (function)(__VA_ARGS__); })
+template <class... P> static inline void emu_call_of(const void *function, void **values)
+{
+    emu_call((void (*)(P...))function, values, std::index_sequence_for<P...>());
+}
 
 void *emu_shared();
 #define SHARED_BYTES(type, name) type *name = (type *)emu_shared()
 
-template <class F> static inline void machine_allow_shared(F *, size_t bytes)
+template <class... P>
+static inline void machine_prepare(void (*function)(P...), const char *name, size_t bytes)
 {
+    const size_t sizes[] = {sizeof(P)...};
     if (bytes > 227 * 1024)
         emu_stop("%zu bytes of shared memory: a block has up to 227 KiB", bytes);
+    emu_know((const void *)function, name, sizes, (int)sizeof...(P), emu_call_of<P...>);
 }
 
 /* ---- bits ---- */

@@ -9,7 +9,8 @@
  * kernels and copies the whole stretch cannot be touched: a host that does so faults, as it would
  * with a GPU's memory.
  *
- * Everything ends before the call returns, so streams and events have nothing to wait for.
+ * Everything ends before the call returns, so streams and events have nothing to wait for; an
+ * event keeps the moment at which it was recorded.
  * EMU_MEMORY is the size of the memory in MiB (512), EMU_DEVICES the number of GPUs (1), which all
  * are this one.
  */
@@ -17,6 +18,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <iterator>
 #include <map>
 
@@ -132,6 +134,8 @@ static char *find_room(size_t bytes)
 
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
+    if (emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     start();
     char *at = find_room(rounded(bytes));
     if (!at)
@@ -148,6 +152,8 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
 
 cudaError_t cudaFree(void *at)
 {
+    if (emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     if (!at)
         return cudaSuccess;
     auto block = memory.blocks->find((char *)at);
@@ -189,32 +195,48 @@ static void expect_side(const char *what, const void *at, size_t bytes, bool dev
         emu_stop("%s is in the %s's memory", what, device ? "host" : "device");
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t)
+static void move(void *to, const void *from, size_t bytes)
 {
+    emu_memory_open();
+    memmove(to, from, bytes);
+    emu_memory_close(NULL);
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    if (kind != cudaMemcpyDeviceToDevice && emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     if (kind != cudaMemcpyDefault) {
         expect_side("the target of a copy", to, bytes,
                     kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice);
         expect_side("the source of a copy", from, bytes,
                     kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice);
     }
-    emu_memory_open();
-    memmove(to, from, bytes);
-    emu_memory_close(NULL);
+    if (!emu_captured(stream, [=] { move(to, from, bytes); }))
+        move(to, from, bytes);
     return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t)
+static void set(void *at, int value, size_t bytes)
 {
-    expect_side("what is set", at, bytes, true);
     emu_memory_open();
     memset(at, value, bytes);
     emu_memory_close(NULL);
+}
+
+cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stream)
+{
+    expect_side("what is set", at, bytes, true);
+    if (!emu_captured(stream, [=] { set(at, value, bytes); }))
+        set(at, value, bytes);
     return cudaSuccess;
 }
 
 cudaError_t cudaMallocHost(void **out, size_t bytes)
 {
+    if (emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     *out = malloc(bytes);
     return *out ? cudaSuccess : cudaErrorMemoryAllocation;
 }
@@ -227,6 +249,8 @@ cudaError_t cudaFreeHost(void *at)
 
 cudaError_t cudaHostRegister(void *, size_t, unsigned)
 {
+    if (emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return cudaSuccess;
 }
 
@@ -248,6 +272,10 @@ const char *cudaGetErrorString(cudaError_t e)
         return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
         return "invalid device ordinal";
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+        return "operation failed due to a previous error during capture";
     default:
         return "an error";
     }
@@ -314,7 +342,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
 {
-    *event = (cudaEvent_t)malloc(1);
+    *event = (cudaEvent_t)calloc(1, sizeof(struct timespec));
     return cudaSuccess;
 }
 
@@ -326,36 +354,49 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
+    if (emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t)
 {
+    if (emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned)
 {
+    if (emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
 {
+    clock_gettime(CLOCK_MONOTONIC, (struct timespec *)event);
     return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t)
 {
+    if (emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t)
 {
+    if (emu_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return cudaSuccess;
 }
 
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t, cudaEvent_t)
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
 {
-    *milliseconds = 0;
+    const struct timespec *from = (struct timespec *)start, *to = (struct timespec *)end;
+    *milliseconds = 1e3f * (float)(to->tv_sec - from->tv_sec) +
+                    1e-6f * (float)(to->tv_nsec - from->tv_nsec);
     return cudaSuccess;
 }

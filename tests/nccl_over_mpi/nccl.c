@@ -2,9 +2,11 @@
  * nccl -- a stand-in for libnccl.so.2: the same functions over MPI and copies through the host.
  *
  * With it several ranks that share one GPU, or emulate one each, take the way of those that have
- * one each. A call waits until it is done. It is never installed.
+ * one each. A call waits until it is done. The sum of a part is that of the whole, so it has the
+ * same bits; NCCL promises only that they are sums. It is never installed.
  *
- * NCCL_FAILS=K: after K sums the network has failed, as ncclCommGetAsyncError() tells from then on.
+ * NCCL_FAILS=K: after K calls the network has failed, as ncclCommGetAsyncError() tells from then
+ * on.
  */
 #include <nccl.h>
 
@@ -15,7 +17,7 @@
 
 struct ncclComm {
     MPI_Comm ranks;
-    long sums_left; /* before it fails */
+    long calls_left; /* before it fails */
 };
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
@@ -35,13 +37,13 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id
         return ncclInvalidArgument;
     *comm = malloc(sizeof **comm);
     const char *fails = getenv("NCCL_FAILS");
-    (*comm)->sums_left = fails ? atol(fails) : INT32_MAX;
+    (*comm)->calls_left = fails ? atol(fails) : INT32_MAX;
     return MPI_Comm_dup(MPI_COMM_WORLD, &(*comm)->ranks) ? ncclSystemError : ncclSuccess;
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state)
 {
-    *state = comm->sums_left < 0 ? ncclRemoteError : ncclSuccess;
+    *state = comm->calls_left < 0 ? ncclRemoteError : ncclSuccess;
     return ncclSuccess;
 }
 
@@ -99,25 +101,72 @@ static int sum(void *values, size_t count, ncclDataType_t type, MPI_Comm ranks)
     return e;
 }
 
+/* ---- through the host ---- */
+
+static size_t size_of(ncclDataType_t type)
+{
+    return type == ncclFloat64 ? 8 : type == ncclFloat32 ? 4 : 2;
+}
+
+/* One copy, waited for. */
+static int copied(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                  cudaStream_t stream)
+{
+    return cudaMemcpyAsync(to, from, bytes, kind, stream) == cudaSuccess &&
+           cudaStreamSynchronize(stream) == cudaSuccess;
+}
+
+/* The sum of `count` values over all ranks, of which `kept` from number `first` on are stored. */
+static ncclResult_t sum_and_keep(const void *from, size_t count, void *to, size_t first,
+                                 size_t kept, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
+                                 cudaStream_t stream)
+{
+    size_t size = size_of(type);
+    if (op != ncclSum || count > INT32_MAX)
+        return ncclInvalidArgument;
+    if (--comm->calls_left < 0)
+        return ncclSuccess; /* what has been asked for is never done */
+    char *host = malloc(count * size + 1);
+    int done = copied(host, from, count * size, cudaMemcpyDeviceToHost, stream) &&
+               !sum(host, count, type, comm->ranks) &&
+               copied(to, host + first * size, kept * size, cudaMemcpyHostToDevice, stream);
+    free(host);
+    return done ? ncclSuccess : ncclUnhandledCudaError;
+}
+
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type,
                            ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream)
 {
-    size_t bytes = count * (type == ncclFloat64 ? 8 : type == ncclFloat32 ? 4 : 2);
-    if (op != ncclSum || count > INT32_MAX)
+    return sum_and_keep(from, count, to, 0, count, type, op, comm, stream);
+}
+
+ncclResult_t ncclReduceScatter(const void *from, void *to, size_t count, ncclDataType_t type,
+                               ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream)
+{
+    int ranks, rank;
+    MPI_Comm_size(comm->ranks, &ranks);
+    MPI_Comm_rank(comm->ranks, &rank);
+    return sum_and_keep(from, count * (size_t)ranks, to, count * (size_t)rank, count, type, op,
+                        comm, stream);
+}
+
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type,
+                           ncclComm_t comm, cudaStream_t stream)
+{
+    int ranks, bytes = (int)(count * size_of(type));
+    MPI_Comm_size(comm->ranks, &ranks);
+    if (count * size_of(type) > INT32_MAX)
         return ncclInvalidArgument;
-    if (--comm->sums_left < 0)
-        return ncclSuccess; /* what has been asked for is never done */
-    void *host = malloc(bytes);
-    cudaError_t e = cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream);
-    if (e == cudaSuccess)
-        e = cudaStreamSynchronize(stream);
-    int failed = e != cudaSuccess || sum(host, count, type, comm->ranks);
-    if (!failed)
-        e = cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream);
-    if (!failed && e == cudaSuccess)
-        e = cudaStreamSynchronize(stream); /* host may go */
+    if (--comm->calls_left < 0)
+        return ncclSuccess;
+    size_t all = (size_t)bytes * (size_t)ranks;
+    char *mine = malloc((size_t)bytes + 1), *host = malloc(all + 1);
+    int done = copied(mine, from, (size_t)bytes, cudaMemcpyDeviceToHost, stream) &&
+               !MPI_Allgather(mine, bytes, MPI_BYTE, host, bytes, MPI_BYTE, comm->ranks) &&
+               copied(to, host, all, cudaMemcpyHostToDevice, stream);
     free(host);
-    return failed || e != cudaSuccess ? ncclUnhandledCudaError : ncclSuccess;
+    free(mine);
+    return done ? ncclSuccess : ncclUnhandledCudaError;
 }
 
 const char *ncclGetErrorString(ncclResult_t e)

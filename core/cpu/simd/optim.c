@@ -51,16 +51,24 @@ static void update_all(const stretch *s, int64_t n, int64_t streams, update f, c
 static void scale_part(const stretch *s, part p, const void *step)
 {
     float *g = s->g + p.first;
-    const float factor = *(const float *)step;
+    const float factor = ((const clipping *)step)->factor;
 #pragma omp simd
     for (int64_t i = 0; i < p.n; i++)
         g[i] *= factor;
 }
 
-void SIMD(cpu_scale)(const stretch *s, int64_t n, double factor)
+void SIMD(cpu_scale)(const stretch *s, int64_t n, const clipping *c)
 {
-    float narrow = (float)factor;
-    update_all(s, n, 2, scale_part, &narrow);
+    if (c->factor != 1)
+        update_all(s, n, 2, scale_part, c);
+}
+
+/* With an infinity or a NaN among them, scaling would only spread it. */
+void SIMD(cpu_clip)(clipping *c, double max_norm)
+{
+    c->norm = sqrt(c->squares);
+    double factor = max_norm / (c->norm + 1e-6);
+    c->factor = isfinite(c->norm) && factor < 1 ? (float)factor : 1;
 }
 
 /* Squares of f32 are exact in f64, so fused or not they add up the same; LANES is fixed, and so
@@ -94,19 +102,19 @@ static void square_parts(part mine, const stretch *s, const int64_t *first, doub
     }
 }
 
-double SIMD(cpu_sum_squares)(const stretch *s, int64_t n)
+void SIMD(cpu_sum_squares)(double *sum, const stretch *s, int64_t n)
 {
     int64_t *first = base_alloc((size_t)n + 1, sizeof *first);
     for (int64_t i = 0; i < n; i++)
         first[i + 1] = first[i] + part_count(s[i].n, PART);
     int64_t parts = first[n];
-    double *sums = base_alloc((size_t)parts + 1, sizeof *sums), sum = 0;
+    double *sums = base_alloc((size_t)parts + 1, sizeof *sums);
     PARALLEL(total(s, n) * (int64_t)sizeof(float), parts, 1, square_parts, s, first, sums);
+    *sum = 0;
     for (int64_t k = 0; k < parts; k++)
-        sum += sums[k];
+        *sum += sums[k];
     free(sums);
     free(first);
-    return sum;
 }
 
 /* ---- torch.optim.SGD ----
