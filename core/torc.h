@@ -792,7 +792,8 @@ typedef struct torc_checkpoint_options {
  * "step-000000120.attempt-1", which is there when it is whole and on the disk, not before; the file
  * `dir`/latest names the newest. What cannot be written (a full disk) is a warning on stderr with
  * path and reason, the ones before stay, and training goes on. torc_try_checkpoint_save() tells it
- * too: with .wait at once, else in the next call, which saves none the less. */
+ * too: with .wait at once, else in the next call, which saves none the less. What a compressor of
+ * yours keeps from step to step is not in it. */
 TORC_API void torc_checkpoint_save(torc_site at, torc_module *net, const char *dir,
                                    torc_checkpoint_options o);
 TORC_API torc_status torc_try_checkpoint_save(torc_module *net, const char *dir,

@@ -163,8 +163,8 @@ TEST(waiting_is_doubled_and_can_be_ended)
     CHECK_INT(run("torcrun --max-restarts 2 --restart-delay 30 -n 1 sh -c 'exit 3' > said 2>&1 & "
                   "until grep -q restarting said; do sleep 0.05; done; kill $!; wait $!"),
               143);
-    CHECK_INT(run("torcrun --max-restarts 2 --restart-delay 30 -n 1 sh -c 'exit 3' > said 2>&1 & "
-                  "until grep -q restarting said; do sleep 0.05; done; kill -USR1 $!; wait $!"),
+    CHECK_INT(run("torcrun --max-restarts 2 --restart-delay 30 -n 1 sh -c 'exit 3' > told 2>&1 & "
+                  "until grep -q restarting told; do sleep 0.05; done; kill -USR1 $!; wait $!"),
               75);
     CHECK(seconds_now() - start < 10);
 }
