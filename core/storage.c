@@ -211,8 +211,10 @@ void storage_lowest_first(void)
     lowest_first = true;
     for (int class = 0; class < CLASSES; class ++) {
         storage *all = NULL, *s;
-        while ((s = pop(class)))
-            s->next = all, all = s;
+        while ((s = pop(class))) {
+            s->next = all;
+            all = s;
+        }
         while ((s = all)) {
             all = s->next;
             push(s, class);

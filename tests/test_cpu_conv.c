@@ -3,8 +3,8 @@
  * groups, both orders of channels, empty batches; bf16; the activation at the end.
  */
 #include "core/cpu/conv.h"
-#include "tests/cpu_tensors.h"
 #include "tests/harness.h"
+#include "tests/images.h"
 
 typedef struct sizes {
     int64_t n, c, h, w, o;
@@ -19,18 +19,6 @@ static const sizes cases[] = {
     {2, 2, 5, 5, 3, {1, 2, 1, 1, 1}},     {0, 3, 6, 6, 4, {3, 1, 1, 1, 1}},
     {2, 32, 14, 13, 16, {3, 1, 0, 1, 2}}, {1, 2, 20, 20, 3, {3, 4, 0, 3, 1}},
 };
-
-static int64_t places(int64_t size, window how)
-{
-    return (size + 2 * how.padding - how.dilation * (how.kernel - 1) - 1) / how.stride + 1;
-}
-
-static tensor *image(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w, bool last)
-{
-    tensor *t = made(dtype, SHAPE(n * c * h * w));
-    return made_view(t, SHAPE(n, c, h, w),
-                     last ? STRIDES(c * h * w, 1, c * w, c) : STRIDES(c * h * w, h * w, w, 1), 0);
-}
 
 /* A tensor's values in row-major order. */
 static double *values(const tensor *t)

@@ -2,8 +2,8 @@
  * max_pool2d and avg_pool2d of the CPU, at every level, against plain loops in f64: overlapping
  * windows, gaps between windows, padding, both orders of channels.
  */
-#include "tests/cpu_tensors.h"
 #include "tests/harness.h"
+#include "tests/images.h"
 
 typedef struct sizes {
     int64_t n, c, h, w;
@@ -19,18 +19,6 @@ static const sizes cases[] = {
     {1, 16, 6, 7, {2, 2, 0, 1, 1}},    {2, 33, 7, 6, {2, 2, 0, 1, 1}},
     {1, 64, 9, 8, {2, 2, 0, 1, 1}},    {1, 33, 8, 10, {3, 3, 0, 1, 1}},
 };
-
-static int64_t places(int64_t size, window how)
-{
-    return (size + 2 * how.padding - how.kernel) / how.stride + 1;
-}
-
-static tensor *image(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w, bool last)
-{
-    tensor *t = made(dtype, SHAPE(n * c * h * w));
-    return made_view(t, SHAPE(n, c, h, w),
-                     last ? STRIDES(c * h * w, 1, c * w, c) : STRIDES(c * h * w, h * w, w, 1), 0);
-}
 
 typedef struct problem {
     sizes z;

@@ -3,6 +3,7 @@
  * orders of channels, packs and single channels, several tiles and parts, every dtype, activations.
  */
 #include "tests/cuda_tensors.h"
+#include "tests/images.h"
 
 typedef struct sizes {
     int64_t n, c, h, w, o;
@@ -26,19 +27,10 @@ typedef struct types {
 static const types all_types[] = {
     {TORC_F32, TORC_F32}, {TORC_F64, TORC_F64}, {TORC_BF16, TORC_BF16}, {TORC_BF16, TORC_F32}};
 
-static int64_t places(int64_t size, window how)
+static twin random_image(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w, bool last,
+                         uint64_t seed)
 {
-    return (size + 2 * how.padding - how.dilation * (how.kernel - 1) - 1) / how.stride + 1;
-}
-
-static twin image(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w, bool last,
-                  uint64_t seed)
-{
-    tensor *t = made(dtype, SHAPE(n * c * h * w));
-    return twin_random(
-        made_view(t, SHAPE(n, c, h, w),
-                  last ? STRIDES(c * h * w, 1, c * w, c) : STRIDES(c * h * w, h * w, w, 1), 0),
-        -1, 1, seed);
+    return twin_random(image(dtype, n, c, h, w, last), -1, 1, seed);
 }
 
 /* Sums are exact in f32 up to its rounding; those of many places are off by more. */
@@ -54,10 +46,10 @@ static void compare(types t, sizes z, int way)
     int64_t seen = k * k * z.c / z.how.groups, sees = k * k * z.o / z.how.groups;
     bool add = way & 4, with_bias = way & 8;
     torc_dtype wide = t.operand == TORC_BF16 ? TORC_F32 : t.operand;
-    twin x = image(t.operand, z.n, z.c, z.h, z.w, way & 1, 1),
-         y = image(t.result, z.n, z.o, rows, columns, way & 2, 2),
-         g = image(t.operand, z.n, z.o, rows, columns, way & 2, 3),
-         dx = image(t.result, z.n, z.c, z.h, z.w, way & 1, 4);
+    twin x = random_image(t.operand, z.n, z.c, z.h, z.w, way & 1, 1),
+         y = random_image(t.result, z.n, z.o, rows, columns, way & 2, 2),
+         g = random_image(t.operand, z.n, z.o, rows, columns, way & 2, 3),
+         dx = random_image(t.result, z.n, z.c, z.h, z.w, way & 1, 4);
     twin w = twin_random(made(t.operand, SHAPE(z.o, z.c / z.how.groups, k, k)), -1, 1, 5),
          dw = twin_random(made(wide, SHAPE(z.o, z.c / z.how.groups, k, k)), -1, 1, 6);
     twin bias = twin_random(made(wide, SHAPE(z.o)), -1, 1, 7),
@@ -114,8 +106,8 @@ TEST(many_places)
         compare(all_types[t], (sizes){9, 8, 17, 17, 8, {3, 1, 1, 1, 1}}, 3 + 8);
         compare(all_types[t], (sizes){2, 3, 31, 30, 8, {5, 1, 2, 1, 1}}, 2);
     }
-    twin x = image(TORC_BF16, 1, 8, 130, 131, true, 1),
-         y = image(TORC_BF16, 1, 136, 130, 131, true, 2);
+    twin x = random_image(TORC_BF16, 1, 8, 130, 131, true, 1),
+         y = random_image(TORC_BF16, 1, 136, 130, 131, true, 2);
     twin w = twin_random(made(TORC_BF16, SHAPE(136, 8, 1, 1)), -1, 1, 3);
     const window how = {1, 1, 0, 1, 1};
     cpu_kernels()->conv2d(y.host, NULL, x.host, w.host, NULL, how, EW_NONE);
@@ -145,13 +137,13 @@ static bool same(const tensor *a, const tensor *b)
 static void check_activation(types t, sizes z, elementwise_op act, bool keeps, bool last)
 {
     int64_t rows = places(z.h, z.how), columns = places(z.w, z.how), k = z.how.kernel;
-    tensor *numbers = image(t.operand, z.n, z.c, z.h, z.w, last, 1).host, *made_of[4];
+    tensor *numbers = random_image(t.operand, z.n, z.c, z.h, z.w, last, 1).host, *made_of[4];
     for (int64_t i = 0; i < tensor_numel(numbers); i += 37)
         set_value(numbers, i, i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY);
     tensor *x = twin_of(numbers).gpu;
     tensor *w = twin_random(made(t.operand, SHAPE(z.o, z.c / z.how.groups, k, k)), -1, 1, 2).gpu;
     for (int i = 0; i < 4; i++)
-        made_of[i] = image(t.result, z.n, z.o, rows, columns, last, 3).gpu;
+        made_of[i] = random_image(t.result, z.n, z.o, rows, columns, last, 3).gpu;
     tensor *y = made_of[0], *pre = made_of[1], *product = made_of[2], *activated = made_of[3];
     cuda_kernels.conv2d(product, NULL, x, w, NULL, z.how, EW_NONE);
     cuda_kernels.elementwise(act, activated, 1, (const tensor *[]){product}, 0, 0, false);
@@ -171,8 +163,8 @@ TEST(one_pass_has_the_bits_of_two)
 TEST(the_same_input_gives_the_same_bits)
 {
     const sizes z = {5, 8, 17, 17, 8, {3, 1, 1, 1, 1}};
-    twin x = image(TORC_F32, z.n, z.c, z.h, z.w, true, 1),
-         g = image(TORC_F32, 5, 8, 17, 17, true, 2);
+    twin x = random_image(TORC_F32, z.n, z.c, z.h, z.w, true, 1),
+         g = random_image(TORC_F32, 5, 8, 17, 17, true, 2);
     tensor *dw[2];
     for (int i = 0; i < 2; i++) {
         dw[i] = twin_of(made(TORC_F32, SHAPE(8, 8, 3, 3))).gpu;

@@ -3,6 +3,7 @@
  * of channels.
  */
 #include "tests/cuda_tensors.h"
+#include "tests/images.h"
 
 typedef struct sizes {
     int64_t n, c, h, w;
@@ -18,18 +19,6 @@ static const sizes cases[] = {
 };
 static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F64};
 static const double tolerances[] = {1e-6, 1e-2, 1e-13};
-
-static int64_t places(int64_t size, window how)
-{
-    return (size + 2 * how.padding - how.kernel) / how.stride + 1;
-}
-
-static tensor *image(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w, bool last)
-{
-    tensor *t = made(dtype, SHAPE(n * c * h * w));
-    return made_view(t, SHAPE(n, c, h, w),
-                     last ? STRIDES(c * h * w, 1, c * w, c) : STRIDES(c * h * w, h * w, w, 1), 0);
-}
 
 /* With some that win or never win. */
 static twin picture(torc_dtype dtype, const sizes *z, bool last)
