@@ -58,9 +58,11 @@ op_bench_sources := $(wildcard core/bench/*.c)
 reduce_sources  := $(filter-out $(bench_sources),$(wildcard allreduce/*.c))
 library_sources := $(core_sources) $(comm_sources) $(reduce_sources)
 simd_levels     := v2 v3 v4
+dots_sources    := $(wildcard core/cpu/simd/attention*.c)
 cuda_sources    := $(wildcard core/cuda/*.c core/cuda/*.cu)
 host_objects    := $(library_sources:%.c=$(BUILD)/obj/%.o) \
-                   $(foreach l,$(simd_levels),$(simd_sources:%.c=$(BUILD)/obj/%.$(l).o))
+                   $(foreach l,$(simd_levels),$(simd_sources:%.c=$(BUILD)/obj/%.$(l).o)) \
+                   $(dots_sources:%.c=$(BUILD)/obj/%.v4_bf16.o)
 cuda_objects    := $(addprefix $(BUILD)/obj/,$(addsuffix .o,$(basename $(cuda_sources))))
 library_objects := $(host_objects) $(BUILD)/obj/$(nccl_source).o $(if $(filter 1,$(CUDA)),$(cuda_objects))
 # The same files for a GPU that is not there: tests/cuda_emu.
@@ -72,8 +74,8 @@ test_support := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tests/test_%,$(wild
 tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(filter-out tests/test_cuda_%,$(wildcard tests/test_*.c)))
 # Those that run on a GPU as well, and those of its own kernels. `make test` takes the emulated GPU,
 # and leaves out what is slow there.
-on_gpu   := adam attention autocast checkpoint checkpoint_files clip compressor conv ddp dropout elementwise in_backward \
-            index init join layers leaf linear loader losses matmul memory meter module names norm optimizer pool print \
+on_gpu   := adam attention autocast checkpoint checkpoint_files clip compressor conv ddp dropout elementwise f16 in_backward \
+            index init join layers leaf linear loader loss_scale losses matmul memory meter module names norm optimizer pool print \
             recompute reduce reduction replicas select sgd softmax sync_norm tape text_dataset transformer views weights \
             $(patsubst tests/test_%.c,%,$(wildcard tests/test_cuda_*.c))
 slow_emu := adam attention autocast checkpoint checkpoint_files compressor conv elementwise in_backward init leaf linear \
@@ -117,12 +119,14 @@ $(BUILD)/obj/%.o: %.c | $(BUILD)/packages
 simd_v2 := -march=x86-64-v2
 simd_v3 := -march=x86-64-v3
 simd_v4 := -march=x86-64-v4 -mprefer-vector-width=512
+simd_v4_bf16 := $(simd_v4) -mavx512bf16
 define simd_rule
 $(BUILD)/obj/core/cpu/simd/%.$(1).o: core/cpu/simd/%.c | $(BUILD)/packages
 	@mkdir -p $$(@D)
 	$(CC) $(flags) $(simd_$(1)) -DSIMD_LEVEL=$(1) -c $$< -o $$@
 endef
-$(foreach l,$(simd_levels),$(eval $(call simd_rule,$(l))))
+$(foreach l,$(simd_levels) v4_bf16,$(eval $(call simd_rule,$(l))))
+$(BUILD)/obj/core/cpu/amx.o: flags += -mamx-tile -mamx-bf16
 
 $(BUILD)/obj/comm/nccl.o: flags += -I$(cuda_home)/include
 $(BUILD)/obj/core/cuda/%.o: core/cuda/%.c | $(BUILD)/packages

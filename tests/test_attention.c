@@ -116,17 +116,14 @@ static torc_tensor *differentiated(test_op f, torc_tensor *const *in, torc_dtype
     return y;
 }
 
-/* A result's rounding to bf16, and on a GPU that of the p it was summed from. */
-static double rounded(void)
-{
-    return device_is_host() ? 0x1.02p-8 : 0x1.03p-7;
-}
+/* A result's rounding to bf16, and that of the p it was summed from. */
+#define ROUNDED 0x1.03p-7
 
 /* Scores and sums are those of f32; out is rounded by 2^-8 of itself (it is a mean of values in
  * [0, 1)), and with it delta = sum of out over D: by D / 256. So ds is off by D / 256 scale p, and
  * dq, its product with k below 1, where the p of a row add up to 1, by the same; dk by T times
- * that. On a GPU out is rounded twice, and ds, which is at most D scale p, once more; and dv has
- * the rounding of p.
+ * that. As out is rounded twice (its p first), and ds, which is at most D scale p, once, three times
+ * as much; and dv has the rounding of p.
  */
 static void check_autocast(test_op f, int n, const torc_shape *shape, int64_t t, int64_t d)
 {
@@ -135,14 +132,13 @@ static void check_autocast(test_op f, int n, const torc_shape *shape, int64_t t,
         in[i] = exact_in_bf16(shape[i]);
     torc_tensor *exact = differentiated(f, in, TORC_F32, n, full);
     torc_tensor *y = differentiated(f, in, TORC_BF16, n, low);
-    double delta = (double)d / 256 / sqrt((double)d) * (device_is_host() ? 1 : 3);
-    double of_p = device_is_host() ? 1e-5 : 0x1.02p-8;
-    check_close(y, exact, rounded(), 1e-5);
+    double delta = 3 * (double)d / 256 / sqrt((double)d);
+    check_close(y, exact, ROUNDED, 1e-5);
     for (int i = 0; i < n; i++)
-        check_close(low[i], full[i], of_p, 1e-5 + (i == 2 ? 0 : i == 0 && n == 3 ? 1 : t) * delta);
+        check_close(low[i], full[i], 0x1.02p-8, 1e-5 + (i == 2 ? 0 : i == 0 && n == 3 ? 1 : t) * delta);
 }
 
-TEST(autocast_rounds_results_only)
+TEST(autocast_rounds_results_and_powers)
 {
     const torc_shape apart[] = {TORC_SHAPE(2, 3, 33, 16), TORC_SHAPE(2, 3, 33, 16),
                                 TORC_SHAPE(2, 3, 33, 16)};
@@ -158,7 +154,7 @@ TEST(autocast_mixes_low_and_masters)
     torc_tensor *k = exact_in_bf16(TORC_SHAPE(1, 2, 9, 8)), *y = NULL;
     torc_autocast(TORC_BF16) y = torc_scaled_dot_product_attention(q, k, k);
     torc_tensor *wide = torc_to(q, TORC_F32);
-    check_close(y, torc_scaled_dot_product_attention(wide, k, k), rounded(), 1e-5);
+    check_close(y, torc_scaled_dot_product_attention(wide, k, k), ROUNDED, 1e-5);
 }
 
 TEST(bf16_of_the_users_own_stays_bf16)
@@ -167,7 +163,7 @@ TEST(bf16_of_the_users_own_stays_bf16)
     torc_tensor *y = torc_scaled_dot_product_attention(x, x, x, .causal = true);
     CHECK(torc_dtype_of(y) == TORC_BF16);
     torc_tensor *wide = torc_to(x, TORC_F32);
-    check_close(y, torc_scaled_dot_product_attention(wide, wide, wide, .causal = true), rounded(),
+    check_close(y, torc_scaled_dot_product_attention(wide, wide, wide, .causal = true), ROUNDED,
                 1e-5);
 }
 

@@ -3,9 +3,10 @@
  *
  * Every file of core/cpu/simd/ is compiled once per level, with -march=x86-64-v2, -v3 (AVX2, FMA)
  * and -v4 (AVX-512) and SIMD_LEVEL set to v2, v3 or v4. A kernel in such a file is named
- * SIMD(cpu_name), which gives cpu_name_v4 and so on; all else in it is static. core/cpu/simd.def
- * lists these kernels; core/cpu/table.c picks the highest level that this processor has, once, so
- * one binary runs everywhere. TORC_SIMD=v2|v3|v4 asks for a lower one (tests run them all).
+ * SIMD(cpu_name), which gives cpu_name_v4 and so on; all else in it is static. Those that multiply
+ * bf16 are compiled once more, as v4_bf16 (AVX-512 BF16). core/cpu/simd.def lists these kernels;
+ * core/cpu/table.c picks the highest level that this processor has, once, so one binary runs
+ * everywhere. TORC_SIMD=v2|v3|v4 asks for a lower one (tests run them all).
  *
  * To let f32 and f64 share a loop, a file may include a part of itself twice with T, M(f) and C(k)
  * set: see the top of core/cpu/simd/elementwise.c.

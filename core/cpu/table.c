@@ -14,6 +14,9 @@
     extern TYPE_OF(name) cpu_##name##_v2; \
     extern TYPE_OF(name) cpu_##name##_v3; \
     extern TYPE_OF(name) cpu_##name##_v4;
+#define DOTS_KERNEL(name) \
+    SIMD_KERNEL(name) \
+    extern TYPE_OF(name) cpu_##name##_v4_bf16;
 #define PLAIN_KERNEL(name) extern TYPE_OF(name) cpu_##name;
 #include "core/cpu/simd.def"
 
@@ -36,6 +39,13 @@ static const kernels tables[CPU_LEVELS] = {
 #define PLAIN_KERNEL(name) .name = cpu_##name,
 #include "core/cpu/simd.def"
         },
+    [CPU_V4_BF16] =
+        {
+#define SIMD_KERNEL(name) .name = cpu_##name##_v4,
+#define DOTS_KERNEL(name) .name = cpu_##name##_v4_bf16,
+#define PLAIN_KERNEL(name) .name = cpu_##name,
+#include "core/cpu/simd.def"
+        },
 };
 
 /* A row of kernels.def that simd.def forgot would be a NULL in the tables. */
@@ -50,7 +60,7 @@ _Static_assert(ROWS * sizeof(void (*)(void)) == sizeof(kernels), "simd.def lacks
 cpu_level cpu_level_here(void)
 {
     if (__builtin_cpu_supports("x86-64-v4"))
-        return CPU_V4;
+        return __builtin_cpu_supports("avx512bf16") ? CPU_V4_BF16 : CPU_V4;
     if (__builtin_cpu_supports("x86-64-v3"))
         return CPU_V3;
     if (!__builtin_cpu_supports("x86-64-v2"))
@@ -59,25 +69,31 @@ cpu_level cpu_level_here(void)
     return CPU_V2;
 }
 
+const char *cpu_level_name(cpu_level level)
+{
+    static const char *const names[CPU_LEVELS] = {"v2", "v3", "v4", "v4_bf16"};
+    return names[level];
+}
+
 const kernels *cpu_kernels_at(cpu_level level)
 {
     if (level > cpu_level_here())
-        bug("level v%d asked of a processor of level v%d", level + 2, cpu_level_here() + 2);
+        bug("level %s asked of a processor of level %s", cpu_level_name(level),
+            cpu_level_name(cpu_level_here()));
     return &tables[level];
 }
 
 static cpu_level level_asked_for(void)
 {
-    static const char *const names[CPU_LEVELS] = {"v2", "v3", "v4"};
     cpu_level here = cpu_level_here();
     const char *text = getenv("TORC_SIMD");
     if (!text || !*text)
         return here;
     for (int level = CPU_V2; level <= (int)here; level++)
-        if (!strcmp(text, names[level]))
+        if (!strcmp(text, cpu_level_name((cpu_level)level)))
             return (cpu_level)level;
     die_at((torc_site){"torc", 0}, NULL, "TORC_SIMD=%s: expected v2 .. %s, what this processor has",
-           text, names[here]);
+           text, cpu_level_name(here));
 }
 
 const kernels *cpu_kernels(void)

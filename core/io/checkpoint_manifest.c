@@ -36,9 +36,8 @@ static json_t *made_on(void)
     int level = CPU_V2;
     while (level < (int)cpu_level_here() && cpu_kernels_at(level) != cpu_kernels())
         level++;
-    char simd[] = {'v', (char)('2' + level), 0};
     const world *w = base_world();
-    return json_pack("{s:s, s:i, s:i, s:i}", "simd", simd, "threads", torc_threads(), "ranks",
+    return json_pack("{s:s, s:i, s:i, s:i}", "simd", cpu_level_name((cpu_level)level), "threads", torc_threads(), "ranks",
                      w->size, "virtual_ranks", w->virtual_ranks);
 }
 

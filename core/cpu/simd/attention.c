@@ -11,15 +11,16 @@
  */
 #ifndef T
 #include "core/cpu/simd/attention.h"
+#include "core/cpu/simd/attention_low.h"
 #include "core/cpu/simd/vmath.h"
 
 /* In the lanes of a vector, in any loop under omp simd. */
 #define log_f32 logf
 #define log_f64 log
-#define log_bf16 logf
 
 #define EACH "core/cpu/simd/attention.c"
-#include "core/cpu/simd/each.h"
+#include "core/cpu/simd/each_wide.h"
+#undef EACH
 
 void SIMD(cpu_attention)(tensor *out, tensor *lse, const tensor *q, const tensor *k,
                          const tensor *v, double scale, bool causal)
@@ -28,7 +29,7 @@ void SIMD(cpu_attention)(tensor *out, tensor *lse, const tensor *q, const tensor
     if (q->dtype == TORC_F64)
         attention_f64(out, tensor_data(lse), q, k, v, &h);
     else if (q->dtype == TORC_BF16)
-        attention_bf16(out, tensor_data(lse), q, k, v, &h);
+        SIMD(attention_low)(out, tensor_data(lse), q, k, v, &h);
     else
         attention_f32(out, tensor_data(lse), q, k, v, &h);
 }
@@ -117,7 +118,7 @@ static void F(write_rows)(F(forward) * f, const block *b, int64_t width)
     E *to = f->out.at + b->row * f->out.step;
     for (int64_t r = 0; r < b->rows; r++, to += f->out.step)
         for (int64_t i = 0; i < width; i += LANES(T))
-            F(write_some)(to + i, F(load)(f->sum + r * f->width + i) * factor[r], width - i);
+            F(store_some)(to + i, F(load)(f->sum + r * f->width + i) * factor[r], width - i);
 }
 
 static void F(forward_rows)(F(forward) * f, int64_t first, int64_t rows, const heads *h)

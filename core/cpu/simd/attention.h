@@ -1,14 +1,6 @@
 /*
- * attention -- what forward and backward of attention share: how heads are cut into blocks, and the
- * products of a block.
- *
- *               keys: S                           head    one (b, h): q [T, D], k and v [S, D]
- *             +-----+-----+-----+-----+           block   ROWS queries by COLUMNS keys; it is kept
- *   queries:  |  p  |  p  | p \ |     |                   with a row of memory for each key, so
- *   T         +-----+-----+-----+-----+                   that a vector holds queries: maxima and
- *             |  p  |  p  |  p  | p \ |                   sums over keys never cross a vector
- *             +-----+-----+-----+-----+
- *                                                 causal: blocks above the diagonal \ are skipped
+ * attention -- what forward and backward of attention in f32 and f64 share: the products of a
+ * block (heads.h).
  *
  * Within the blocks on the diagonal, what is above it is skipped too, as far as tiles and vectors
  * allow; the few pairs left over are hidden (p = 0). Here with 4 queries a vector, 2 a tile:
@@ -23,9 +15,7 @@
  *
  * All products are tiles in registers (tile.h). They want the right side by rows, so the queries of
  * a block (and their g) are transposed; the rest is read where it is, or from a copy that is made
- * once a task: widened to f32 where it is bf16, and padded to whole vectors. Every sum has one
- * order, that of the blocks, whatever thread computes it: the same bits on any number of threads.
- * A thread's memory grows with S D.
+ * once a task, padded to whole vectors.
  *
  * Scores are counted in units in which power() is quick: in bits (p = 2^s) for f32. The queries are
  * multiplied with scale * UNIT when they are transposed, so that no score ever is.
@@ -33,93 +23,10 @@
 #ifndef TORC_CPU_SIMD_ATTENTION_H
 #define TORC_CPU_SIMD_ATTENTION_H
 
-#include "core/cpu/scratch.h"
-#include "core/cpu/simd/tile.h"
+#include "core/cpu/simd/heads.h"
 
-#define ROWS 64 /* pairs of vectors of any level and type */
-#define COLUMNS 64
-#define TASKS_PER_THREAD 4 /* of unequal size where causal: the last one shall be short */
-
-typedef struct heads {
-    int64_t batch, heads, rows, columns, width; /* B, H, T, S, D */
-    bool causal;
-    double scale;
-} heads;
-
-typedef struct block { /* queries row .. row + rows by keys column .. column + columns of a head */
-    int64_t row, rows, column, columns;
-} block;
-
-static inline heads heads_of(const tensor *q, const tensor *k, double scale, bool causal)
-{
-    return (heads){q->shape[0], q->shape[1], q->shape[2], k->shape[2], q->shape[3], causal, scale};
-}
-
-/* How many keys query i sees: the first so many. */
-static inline int64_t visible(const heads *h, int64_t i)
-{
-    if (!h->causal)
-        return h->columns;
-    return max_i64(0, min_i64(h->columns, i + h->columns - h->rows + 1));
-}
-
-/* How many keys of the block its query r sees; of a query behind the last, as many as the last. */
-static inline int64_t seen(const heads *h, const block *b, int64_t r)
-{
-    int64_t end = visible(h, b->row + min_i64(r, b->rows - 1));
-    return max_i64(0, min_i64(b->columns, end - b->column));
-}
-
-/* The first query of the block that sees its key j; `rows` where none does. */
-static inline int64_t first_to_see(const heads *h, const block *b, int64_t j)
-{
-    if (!h->causal)
-        return 0;
-    return max_i64(0, min_i64(b->rows, b->column + j + h->rows - h->columns - b->row));
-}
-
-/* Threads for so many products of T x S x D; 30 GB/s take as long as 200 GF/s for 3 bytes each. */
-static inline int threads_for(const heads *h, int products)
-{
-    double flops = 2.0 * products * (double)(h->batch * h->heads) * (double)h->rows *
-                   (double)h->columns * (double)h->width;
-    return parallel_worth((int64_t)(flops / 7)) ? omp_get_max_threads() : 1;
-}
-
-/* Rows (or columns) of a task, whole blocks: enough tasks of `count` heads for the threads. */
-static inline int64_t task_size(int64_t rows, int64_t block, int64_t count, int threads)
-{
-    int64_t cuts = part_count(TASKS_PER_THREAD * threads, max_i64(count, 1));
-    return max_i64(1, part_count(part_count(rows, block), cuts)) * block;
-}
-
-/* Elements in a multiple of a cache line, so that no two threads share one. */
-static inline int64_t whole_lines(int64_t elements)
-{
-    return round_up(elements, 16);
-}
-
-/*
- * 2^x for x up to 0, or a rounding above: x = n + r with |r| <= 1/2; 2^r is a polynomial (Cephes
- * exp2f, 2e-7 off); 2^n goes into the exponent's bits as in exp_f32(). 0 below -127; NaN stays NaN.
- */
-static ALWAYS_INLINE vec_f32 power_f32(vec_f32 x)
-{
-    x = larger_f32((vec_f32){0} - 127.0f, x);
-    vec_f32 shifted = x + 12582912.0f, r = x - (shifted - 12582912.0f);
-    vec_f32 p = r * 1.535336188319500e-4f + 1.339887440266574e-3f;
-    p = p * r + 9.618437357674640e-3f;
-    p = p * r + 5.550332471162809e-2f;
-    p = p * r + 2.402264791363012e-1f;
-    p = p * r + 6.931472028550421e-1f;
-    p = p * r + 1.0f;
-    return p * (vec_f32)(((lanes_f32)shifted + 127) << 23);
-}
-
-#define power_bf16 power_f32
 #define power_f64 exp_f64
 
-#define LOG2_E 1.44269504088896341
 #define T float
 #define E float
 #define F(name) name##_f32
@@ -130,20 +37,10 @@ static ALWAYS_INLINE vec_f32 power_f32(vec_f32 x)
 #define F(name) name##_f64
 #define UNIT 1.0
 #include "core/cpu/simd/attention.h"
-#define T float
-#define E uint16_t
-#define F(name) name##_bf16
-#define UNIT LOG2_E
-#include "core/cpu/simd/attention.h"
 
 #elif defined T
 
 static const T F(unit) = (T)UNIT; /* of scores, in natural logarithms */
-
-typedef struct F(rows) { /* of one head, in a tensor: row i is at[i * step .. + D] */
-    E *at;
-    int64_t step;
-} F(rows);
 
 typedef struct F(wide_rows) { /* the same, as computed with: padded to whole vectors */
     const T *at;
@@ -155,28 +52,17 @@ static inline int64_t F(padded)(int64_t width)
     return round_up(width, LANES(T));
 }
 
-static inline int64_t F(place)(const tensor *t, int64_t head, const heads *h)
-{
-    return head / h->heads * t->stride[0] + head % h->heads * t->stride[1];
-}
-
-static inline F(rows) F(rows_of)(const tensor *t, int64_t head, const heads *h)
-{
-    return (F(rows)){(E *)tensor_data(t) + F(place)(t, head, h), t->stride[2]};
-}
-
-/* Rows first .. first + n: where they are if they are of T and whole vectors fit into them, else
- * copied. */
+/* Rows first .. first + n: where they are if whole vectors fit into them, else copied. */
 static inline F(wide_rows)
     F(widened)(F(rows) from, int64_t first, int64_t n, int64_t width, T *copy)
 {
-    const E *at = from.at + first * from.step;
+    const T *at = from.at + first * from.step;
     int64_t padded = F(padded)(width);
-    if (sizeof(E) == sizeof(T) && padded == width)
-        return (F(wide_rows)){(const T *)(const void *)at, from.step};
+    if (padded == width)
+        return (F(wide_rows)){at, from.step};
     for (int64_t i = 0; i < n; i++)
         for (int64_t e = 0; e < width; e += LANES(T))
-            F(store)(copy + i * padded + e, F(read_some)(at + i * from.step + e, width - e, 0));
+            F(store)(copy + i * padded + e, F(load_some)(at + i * from.step + e, width - e, 0));
     return (F(wide_rows)){copy, padded};
 }
 

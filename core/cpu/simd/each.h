@@ -6,14 +6,7 @@
  *
  * T, E and F(name) are those of vector.h. No guard: every file of kernels includes this.
  */
-#define T float
-#define E float
-#define F(name) name##_f32
-#include EACH
-#define T double
-#define E double
-#define F(name) name##_f64
-#include EACH
+#include "core/cpu/simd/each_wide.h"
 #define T float
 #define E uint16_t
 #define F(name) name##_bf16
