@@ -164,7 +164,7 @@ $(BUILD)/bin/torcrun: $(launcher_objects)
 	@mkdir -p $(@D)
 	$(CC) $(sanitize) -o $@ $^ -lhwloc -ljansson -lm
 # Sees the house from the inside, and MPI beside it.
-$(BUILD)/bin/torc-allreduce-bench: $(bench_sources:%.c=$(BUILD)/obj/%.o) $(library_objects)
+$(BUILD)/bin/torc-allreduce-bench: $(bench_sources:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/core/bench/options.o $(library_objects)
 	@mkdir -p $(@D)
 	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs)
 $(BUILD)/bin/torc-op-bench: $(op_bench_sources:%.c=$(BUILD)/obj/%.o) $(library_objects)

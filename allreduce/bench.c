@@ -14,29 +14,16 @@
 
 #include "allreduce/job.h"
 #include "allreduce/tune.h"
+#include "core/bench/options.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXIT_USAGE 64
-
 static const torc_site nowhere; /* what the command line asks for has no line in a program */
 
-/* ---- the command line: one table, from which parsing and --help are made ---- */
-
-typedef enum kind { BYTES, COUNT, SECONDS, TEXT, DTYPE, MODE } kind;
-
-typedef struct option_row {
-    const char *name;
-    kind kind;
-    void *value; /* size_t *, long *, double *, const char ** */
-    bench_mode mode;
-    const char *help;
-} option_row;
+/* ---- the command line ---- */
 
 static bench_options o = {.min = 4,
                           .max = (size_t)256 << 20,
@@ -51,122 +38,56 @@ static bench_options o = {.min = 4,
                           .steps = 20,
                           .every = 50};
 
+static struct {
+    const char *dtype;
+    bool optimizer, step;
+} asked = {.dtype = "f32"};
+
 static const option_row rows[] = {
-    {"min", BYTES, &o.min, 0, "smallest buffer in bytes; K, M and G are powers of 1024 [4]"},
-    {"max", BYTES, &o.max, 0, "largest buffer [256M]"},
-    {"factor", COUNT, &o.factor, 0, "each is so many times the one before [4]"},
-    {"repetitions", COUNT, &o.rounds, 0, "rounds, of which the median is taken [7]"},
-    {"seconds", SECONDS, &o.seconds, 0, "for an algorithm and a size, over all rounds [0.3]"},
-    {"algorithms", TEXT, &o.algorithms, 0,
+    {"min", OPTION_BYTES, &o.min, "smallest buffer in bytes; K, M and G are powers of 1024 [4]"},
+    {"max", OPTION_BYTES, &o.max, "largest buffer [256M]"},
+    {"factor", OPTION_COUNT, &o.factor, "each is so many times the one before [4]"},
+    {"repetitions", OPTION_COUNT, &o.rounds, "rounds, of which the median is taken [7]"},
+    {"seconds", OPTION_SECONDS, &o.seconds, "for an algorithm and a size, over all rounds [0.3]"},
+    {"algorithms", OPTION_TEXT, &o.algorithms,
      "a list of direct (one host), auto, ring, exchange, doubling (several), sharded, mpi [all]"},
-    {"dtype", DTYPE, NULL, 0, "f32, f64, or bf16-wire: f32, sent as bfloat16 between hosts [f32]"},
-    {"hosts", COUNT, &o.hosts, 0, "deals the ranks out to so many hosts, as TORC_FAKE_HOSTS does"},
-    {"threads", COUNT, &o.threads, 0, "of a rank [1]"},
-    {"optimizer", MODE, NULL, BENCH_OPTIMIZER, "the sum and AdamW after it"},
-    {"step", MODE, NULL, BENCH_STEP, "a training step with and without synchronisation"},
-    {"checkpoint", TEXT, &o.checkpoint, BENCH_CHECKPOINT,
+    {"dtype", OPTION_TEXT, &asked.dtype,
+     "f32, f64, or bf16-wire: f32, sent as bfloat16 between hosts [f32]"},
+    {"hosts", OPTION_COUNT, &o.hosts,
+     "deals the ranks out to so many hosts, as TORC_FAKE_HOSTS does"},
+    {"threads", OPTION_COUNT, &o.threads, "of a rank [1]"},
+    {"optimizer", OPTION_FLAG, &asked.optimizer, "the sum and AdamW after it"},
+    {"step", OPTION_FLAG, &asked.step, "a training step with and without synchronisation"},
+    {"checkpoint", OPTION_TEXT, &o.checkpoint,
      "training with and without checkpoints, which go to this directory"},
-    {"every", COUNT, &o.every, 0, "steps, --checkpoint saves one [50]"},
-    {"layers", COUNT, &o.layers, 0, "of the network of --step and --checkpoint [12]"},
-    {"width", COUNT, &o.width, 0, "of each of them [1024]"},
-    {"samples", COUNT, &o.samples, 0, "rows a rank [64]"},
-    {"steps", COUNT, &o.steps, 0, "of each kind [20]"},
-    {"json", TEXT, &o.json, 0, "the results as one object into this file"},
+    {"every", OPTION_COUNT, &o.every, "steps, --checkpoint saves one [50]"},
+    {"layers", OPTION_COUNT, &o.layers, "of the network of --step and --checkpoint [12]"},
+    {"width", OPTION_COUNT, &o.width, "of each of them [1024]"},
+    {"samples", OPTION_COUNT, &o.samples, "rows a rank [64]"},
+    {"steps", OPTION_COUNT, &o.steps, "of each kind [20]"},
+    {"json", OPTION_TEXT, &o.json, "the results as one object into this file"},
 };
-enum { ROWS = ARRAY_LENGTH(rows) };
 
-static _Noreturn void help(void)
-{
-    printf("%s -- sums over the ranks, timed and checked\n\n", BENCH_PROGRAM);
-    for (int i = 0; i < ROWS; i++)
-        printf("  --%-12s %s\n", rows[i].name, rows[i].help);
-    exit(0);
-}
-
-PRINTF_LIKE(1, 2) static _Noreturn void refuse(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    fprintf(stderr, "%s: ", BENCH_PROGRAM);
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "; --help lists the options\n");
-    va_end(args);
-    exit(EXIT_USAGE);
-}
-
-static bool parse_bytes(const char *text, size_t *value)
-{
-    static const char units[] = "KMG";
-    char *end;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    const char *unit = *end ? strchr(units, *end) : NULL;
-    int shift = unit ? 10 * (int)(unit - units + 1) : 0;
-    *value = (size_t)n << shift;
-    bool ended = unit ? !end[1] : !*end && end > text;
-    return ended && !errno && *text != '-' && n > 0 && n <= (SIZE_MAX >> 1 >> shift);
-}
-
-static bool parse_number(const char *text, double low, double high, double *value)
-{
-    char *end;
-    *value = strtod(text, &end);
-    return end > text && !*end && *value >= low && *value <= high;
-}
-
-static bool parse_dtype(const char *text)
-{
-    o.compress = !strcmp(text, "bf16-wire");
-    o.dtype = !strcmp(text, "f64") ? TORC_F64 : TORC_F32;
-    return o.compress || o.dtype == TORC_F64 || !strcmp(text, "f32");
-}
-
-static bool take(const option_row *row, const char *text)
-{
-    double number = 0;
-    if (row->mode != BENCH_SUM)
-        o.mode = row->mode;
-    switch (row->kind) {
-    case BYTES:
-        return parse_bytes(text, row->value);
-    case COUNT:
-        if (!parse_number(text, 1, 1000000, &number))
-            return false;
-        *(long *)row->value = (long)number;
-        return number == (double)(long)number;
-    case SECONDS:
-        return parse_number(text, 1e-6, 3600, row->value);
-    case TEXT:
-        *(const char **)row->value = text;
-        return true;
-    case DTYPE:
-        return parse_dtype(text);
-    case MODE:
-        break;
-    }
-    return true;
-}
-
-static void parse(int argc, char **argv)
-{
-    struct option options[ROWS + 2] = {{0}};
-    for (int i = 0; i < ROWS; i++)
-        options[i] = (struct option){
-            rows[i].name, rows[i].kind == MODE ? no_argument : required_argument, NULL, i};
-    options[ROWS] = (struct option){"help", no_argument, NULL, ROWS};
-    for (int i; (i = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (i == ROWS)
-            help();
-        if (i == '?') /* getopt has told */
-            exit(EXIT_USAGE);
-        if (!take(&rows[i], optarg))
-            refuse("--%s does not take \"%s\"", rows[i].name, optarg);
-    }
-    if (optind < argc)
-        refuse("\"%s\" is no option", argv[optind]);
-}
+#define REFUSE(...) options_refuse(BENCH_PROGRAM, __VA_ARGS__)
 
 /* ---- what goes together ---- */
+
+static void choose_mode(void)
+{
+    if (asked.optimizer + asked.step + (o.checkpoint != NULL) > 1)
+        REFUSE("--optimizer, --step and --checkpoint: one of them");
+    o.mode = asked.optimizer ? BENCH_OPTIMIZER : asked.step ? BENCH_STEP : BENCH_SUM;
+    if (o.checkpoint)
+        o.mode = BENCH_CHECKPOINT;
+}
+
+static void choose_dtype(void)
+{
+    o.compress = !strcmp(asked.dtype, "bf16-wire");
+    o.dtype = !strcmp(asked.dtype, "f64") ? TORC_F64 : TORC_F32;
+    if (!o.compress && o.dtype != TORC_F64 && strcmp(asked.dtype, "f32") != 0)
+        REFUSE("--dtype does not take \"%s\"", asked.dtype);
+}
 
 /* A --max below --min is no error but a single size. */
 static void check_sizes(void)
@@ -175,11 +96,11 @@ static void check_sizes(void)
     o.min = o.min < item ? item : o.min;
     o.max = o.max < o.min ? o.min : o.max;
     if (o.max / item > INT_MAX)
-        refuse("--max: more elements than MPI_Allreduce can count");
+        REFUSE("--max: more elements than MPI_Allreduce can count");
     if (o.factor < 2)
-        refuse("--factor takes 2 or more: sizes grow");
+        REFUSE("--factor takes 2 or more: sizes grow");
     if (o.mode != BENCH_SUM && (o.dtype != TORC_F32 || o.compress))
-        refuse("--optimizer, --step and --checkpoint take no --dtype but f32");
+        REFUSE("--optimizer, --step and --checkpoint take no --dtype but f32");
 }
 
 /* A name that is unknown, or of no use here, would only leave rows out. */
@@ -249,7 +170,10 @@ static void measure_sizes(bench *b, const bench_task *task)
 
 int main(int argc, char **argv)
 {
-    parse(argc, argv);
+    options_parse(BENCH_PROGRAM, "sums over the ranks, timed and checked", rows, ARRAY_LENGTH(rows),
+                  argc, argv);
+    choose_mode();
+    choose_dtype();
     check_sizes();
     if (o.hosts) {
         char text[24];

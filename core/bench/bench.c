@@ -11,28 +11,18 @@
  */
 #include "core/bench/bench.h"
 
+#include "core/bench/options.h"
 #include "core/profile.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXIT_USAGE 64
 enum { MOST_CASES = 64 /* of a workload */ };
 
 static const torc_site nowhere; /* what the command line asks for has no line in a program */
 
-/* ---- the command line: one table, from which parsing and --help are made ---- */
-
-typedef enum kind { COUNT, SECONDS, TEXT, FLAG } kind;
-
-typedef struct option_row {
-    const char *name;
-    kind kind;
-    void *value; /* long *, double *, const char **, bool * */
-    const char *help;
-} option_row;
+/* ---- the command line ---- */
 
 static struct {
     const char *workload, *op, *dtype, *json;
@@ -42,82 +32,20 @@ static struct {
 } o = {.seconds = 0.2};
 
 static const option_row rows[] = {
-    {"workload", TEXT, &o.workload, "mlp, cnn, gpt, gpt-m or others: ops of no step [all]"},
-    {"op", TEXT, &o.op, "only those with this in their name"},
-    {"dtype", TEXT, &o.dtype, "f32, or bf16: within torc_autocast(TORC_BF16) [both]"},
-    {"time", SECONDS, &o.seconds, "seconds for an op, both passes; 5 runs at least [0.2]"},
-    {"best", FLAG, &o.best, "the best run, not the median: where others use the machine too"},
-    {"ranks", COUNT, &o.ranks, "divides the batch by so many [those of the job]"},
-    {"threads", COUNT, &o.threads, "of a rank [its share of the cores]"},
-    {"peak", FLAG, &o.peak, "no op: the fastest products and the memory of this device, as JSON"},
-    {"json", TEXT, &o.json, "the results, one object a line, into this file"},
+    {"workload", OPTION_TEXT, &o.workload, "mlp, cnn, gpt, gpt-m or others: ops of no step [all]"},
+    {"op", OPTION_TEXT, &o.op, "only those with this in their name"},
+    {"dtype", OPTION_TEXT, &o.dtype, "f32, or bf16: within torc_autocast(TORC_BF16) [both]"},
+    {"time", OPTION_SECONDS, &o.seconds, "seconds for an op, both passes; 5 runs at least [0.2]"},
+    {"best", OPTION_FLAG, &o.best,
+     "the best run, not the median: where others use the machine too"},
+    {"ranks", OPTION_COUNT, &o.ranks, "divides the batch by so many [those of the job]"},
+    {"threads", OPTION_COUNT, &o.threads, "of a rank [its share of the cores]"},
+    {"peak", OPTION_FLAG, &o.peak,
+     "no op: the fastest products and the memory of this device, as JSON"},
+    {"json", OPTION_TEXT, &o.json, "the results, one object a line, into this file"},
 };
-enum { ROWS = ARRAY_LENGTH(rows) };
 
-static _Noreturn void help(void)
-{
-    printf("%s -- every op of the workloads, forward and backward, timed\n\n", BENCH_PROGRAM);
-    for (int i = 0; i < ROWS; i++)
-        printf("  --%-10s %s\n", rows[i].name, rows[i].help);
-    exit(0);
-}
-
-PRINTF_LIKE(1, 2) static _Noreturn void refuse(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    fprintf(stderr, "%s: ", BENCH_PROGRAM);
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "; --help lists the options\n");
-    va_end(args);
-    exit(EXIT_USAGE);
-}
-
-static bool parse_number(const char *text, double low, double high, double *value)
-{
-    char *end;
-    *value = strtod(text, &end);
-    return end > text && !*end && *value >= low && *value <= high;
-}
-
-static bool take(const option_row *row, const char *text)
-{
-    double number = 0;
-    switch (row->kind) {
-    case COUNT:
-        if (!parse_number(text, 1, 1000000, &number))
-            return false;
-        *(long *)row->value = (long)number;
-        return number == (double)(long)number;
-    case SECONDS:
-        return parse_number(text, 1e-6, 3600, row->value);
-    case TEXT:
-        *(const char **)row->value = text;
-        return true;
-    case FLAG:
-        *(bool *)row->value = true;
-    }
-    return true;
-}
-
-static void parse(int argc, char **argv)
-{
-    struct option options[ROWS + 2] = {{0}};
-    for (int i = 0; i < ROWS; i++)
-        options[i] = (struct option){
-            rows[i].name, rows[i].kind == FLAG ? no_argument : required_argument, NULL, i};
-    options[ROWS] = (struct option){"help", no_argument, NULL, ROWS};
-    for (int i; (i = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (i == ROWS)
-            help();
-        if (i == '?') /* getopt has told */
-            exit(EXIT_USAGE);
-        if (!take(&rows[i], optarg))
-            refuse("--%s does not take \"%s\"", rows[i].name, optarg);
-    }
-    if (optind < argc)
-        refuse("\"%s\" is no option", argv[optind]);
-}
+#define REFUSE(...) options_refuse(BENCH_PROGRAM, __VA_ARGS__)
 
 /* ---- what is asked for ---- */
 
@@ -148,11 +76,11 @@ static void check_names(void)
             op = op || wants_case(c);
     }
     if (!workload)
-        refuse("--workload: there is no \"%s\"", o.workload);
+        REFUSE("--workload: there is no \"%s\"", o.workload);
     if (!op)
-        refuse("--op: no name here contains \"%s\"", o.op);
+        REFUSE("--op: no name here contains \"%s\"", o.op);
     if (!wants_dtype(TORC_F32) && !wants_dtype(TORC_BF16))
-        refuse("--dtype does not take \"%s\"", o.dtype);
+        REFUSE("--dtype does not take \"%s\"", o.dtype);
 }
 
 /* ---- the run ---- */
@@ -205,7 +133,8 @@ static void print_peak(void)
 int main(int argc, char **argv)
 {
     bench_report *r;
-    parse(argc, argv);
+    options_parse(BENCH_PROGRAM, "every op of the workloads, forward and backward, timed", rows,
+                  ARRAY_LENGTH(rows), argc, argv);
     check_names();
     torc_init(&argc, &argv);
     if (o.threads)
@@ -216,7 +145,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (strcmp(torc_device(), "cpu"))
-        refuse("ops are timed by the host's clock: TORC_DEVICE=cpu, or --peak");
+        REFUSE("ops are timed by the host's clock: TORC_DEVICE=cpu, or --peak");
     if (!o.ranks)
         o.ranks = torc_world_size();
     if (torc_rank() != 0)
