@@ -14,43 +14,54 @@ typedef struct forward { /* of one task */
     float unit;             /* bits of a score */
 } forward;
 
-/* Scores to bits; those that nobody sees to -inf. m = the maximum of what it was and of them. */
+/* m = the maximum of what it was and of the block's scores, in bits. */
 static void next_maxima(forward *f, const block *b, const heads *h)
 {
     for (int64_t r = 0; r < b->rows; r += LANES(float)) {
         vec_f32 largest = load_f32(f->m + r);
-        int64_t all = seen(h, b, r), end = computed(h, b, r);
-        for (int64_t j = 0; j < end; j++) {
-            float *at = f->scores + j * ROWS + r;
-            vec_f32 bits = load_f32(at) * f->unit;
-            if (j >= all)
-                bits = choose_f32(unseen(h, b, r, j), (vec_f32){0} - INFINITY, bits);
-            store_f32(at, bits);
+        int64_t j = 0, all = seen(h, b, r), end = computed(h, b, r);
+        for (; j < all; j++)
+            largest = larger_f32(load_f32(f->scores + j * ROWS + r) * f->unit, largest);
+        for (; j < end; j++) {
+            vec_f32 bits = load_f32(f->scores + j * ROWS + r) * f->unit;
+            bits = choose_f32(unseen(h, b, r, j), (vec_f32){0} - INFINITY, bits);
             largest = larger_f32(bits, largest);
         }
         store_f32(f->m + r, largest);
     }
 }
 
-/* Bits to powers, in pairs; l moves on. To `factor`: what the sums so far are to be scaled with. */
+/* Powers of keys j and j + 1, rounded, in pairs to f->p; returns their sum before rounding. */
+static ALWAYS_INLINE vec_f32 two_powers(const forward *f, int64_t j, int64_t r, bool hide,
+                                        vec_f32 shift, const block *b, const heads *h)
+{
+    vec_f32 power[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        power[i] = power_f32(load_f32(f->scores + (j + i) * ROWS + r) * f->unit - shift);
+        if (hide)
+            power[i] = unless_f32(power[i], unseen(h, b, r, j + i));
+    }
+    words pairs = pairs_of(power[0], power[1]);
+    memcpy(f->p + j / 2 * ROWS + r, &pairs, sizeof pairs);
+    return power[0] + power[1];
+}
+
+/* Scores to powers; l moves on. To `factor`: what the sums so far are to be scaled with. */
 static void next_powers(forward *f, const float *before, float *factor, const block *b,
                         const heads *h)
 {
     for (int64_t r = 0; r < b->rows; r += LANES(float)) {
         vec_f32 m = load_f32(f->m + r), shift = unless_f32(m, m - m != 0); /* inf - inf is none */
         vec_f32 scale = power_f32(load_f32(before + r) - shift), sum = load_f32(f->l + r) * scale;
-        int64_t j = 0, end = computed(h, b, r), band = band_keys(h, b, r);
+        int64_t j = 0, all = seen(h, b, r) / 2 * 2, end = computed(h, b, r);
         store_f32(factor + r, scale);
-        for (uint32_t *to = f->p + r; j < band; j += 2, to += ROWS) {
-            words pairs = {0};
-            if (j < end) {
-                vec_f32 first = power_f32(load_f32(f->scores + j * ROWS + r) - shift);
-                vec_f32 second = power_f32(load_f32(f->scores + (j + 1) * ROWS + r) - shift);
-                sum += first + second;
-                pairs = pairs_of(first, second);
-            }
-            memcpy(to, &pairs, sizeof pairs);
-        }
+        for (; j < all; j += 2)
+            sum += two_powers(f, j, r, false, shift, b, h);
+        for (; j < end; j += 2)
+            sum += two_powers(f, j, r, true, shift, b, h);
+        for (int64_t band = band_keys(h, b, r); j < band; j += 2)
+            memset(f->p + j / 2 * ROWS + r, 0, VECTOR_BYTES);
         store_f32(f->l + r, sum);
     }
 }
