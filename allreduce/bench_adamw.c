@@ -36,7 +36,7 @@ static adam_step first_step(void)
 static void update(const bench *b, const bench_method *m, size_t count)
 {
     stretch all = {b->p, (float *)bench_data(b, m), b->m, b->v, (int64_t)count};
-    kernels_here()->adam(&all, 1, first_step());
+    kernels_here()->adam(&all, 1, first_step(), NULL);
 }
 
 static void torc_and_adamw(bench *b, const bench_method *m, size_t count)
@@ -65,7 +65,7 @@ static void update_slice(const bench *b, size_t count)
         n = end - at < PIECE ? end - at : PIECE;
         reduction_add(b->t, at * sizeof *g, (int64_t)n, TORC_F32, 1, g);
         stretch piece = {shared_parameters(b) + at, g, b->m + at, b->v + at, (int64_t)n};
-        kernels_here()->adam(&piece, 1, first_step());
+        kernels_here()->adam(&piece, 1, first_step(), NULL);
     }
 }
 

@@ -123,6 +123,17 @@ static void release_buckets(bucket *buckets, int count)
     free(buckets);
 }
 
+/* To its place in p->memory; what it leaves in the team `left` (NULL: none) goes to the system at
+ * once, so that there is never room for all gradients twice. */
+static void move_gradient(const bucket_plan *p, int i, const team *left)
+{
+    tensor *t = p->parameter[i];
+    char *was = left ? tensor_data(t->grad) : NULL;
+    tape_place_gradient(t, p->memory, (int64_t)(p->offset[i] / torc_dtype_size(t->dtype)));
+    if (left)
+        comm_window_discard(left->window, was, room_of(t));
+}
+
 torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *order,
                             size_t first_bytes, size_t bytes)
 {
@@ -143,10 +154,8 @@ torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *orde
     p->memory = p->way == BUCKET_IN_TEAM
                     ? storage_wrap(team_buffer(p->t, p->t->local, 0), all, close_team, p->t)
                     : staging_open(p, end);
-    for (int i = 0; i < p->parameters; i++) {
-        tensor *t = p->parameter[i];
-        tape_place_gradient(t, p->memory, (int64_t)(p->offset[i] / torc_dtype_size(t->dtype)));
-    }
+    for (int place = 0; place < p->parameters; place++)
+        move_gradient(p, p->order[place], p->way == BUCKET_IN_TEAM ? old_team : NULL);
     release_buckets(old, old_count);
     if (old_memory)
         storage_release(old_memory);

@@ -67,8 +67,9 @@ typedef struct bucket_plan {
 
 /* Lays parameters[order[0]], parameters[order[1]], ... into buckets that are full when they have
  * `bytes` or more, the first when it has `first_bytes`, so that a small parameter joins the large
- * one before it; opens a team for them (every
- * rank calls it alike), and moves their gradients there, values kept. `order` is copied. */
+ * one before it; opens a team for them (every rank calls it alike), and moves their gradients there
+ * one by one, values kept: those that are already in a team leave its memory to the system as they
+ * go, so no other rank may read them any more. `order` is copied. */
 torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *order,
                             size_t first_bytes, size_t bytes);
 /* How large a full bucket is, and the first one, where nobody says. */

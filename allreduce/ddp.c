@@ -13,6 +13,7 @@
 #include "allreduce/shard.h"
 #include "allreduce/staging.h"
 #include "allreduce/tune.h"
+#include "core/loss_scale.h"
 #include "core/nn/module.h"
 
 #include <stdio.h>
@@ -30,10 +31,12 @@ static attached *all;
 
 /* ---- verify ---- */
 
-/* A line an item: "0.weight float32 [256, 784]". */
+/* A line an item: "0.weight float32 [256, 784]"; the last one is the loss scale. */
 static char *describe(torc_module *net, size_t *size)
 {
     int64_t count;
+    char scale[128];
+    loss_scale_describe(scale, sizeof scale);
     const module_item *items = module_items(net, &count);
     char *text = NULL;
     FILE *f = open_memstream(&text, size);
@@ -41,6 +44,8 @@ static char *describe(torc_module *net, size_t *size)
         fprintf(f, "%s%s %s %s%s\n", items[i].buffer ? "buffer " : "", items[i].name,
                 torc_dtype_name(items[i].t->dtype), tensor_shape_text(items[i].t),
                 items[i].t->requires_grad || items[i].buffer ? "" : " frozen");
+    if (f)
+        fprintf(f, "%s\n", scale);
     if (!f || fclose(f) != 0)
         die_at((torc_site){0}, "torc_ddp", "no memory to describe the network");
     return text;

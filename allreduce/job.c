@@ -4,6 +4,7 @@
 #include "allreduce/trace.h"
 #include "core/data/dataset.h"
 #include "core/io/checkpoint.h"
+#include "core/loss_scale.h"
 #include "core/nn/module.h"
 #include "core/optim/optimizer.h"
 #include "core/peers.h"
@@ -132,6 +133,7 @@ void torc_finalize(torc_site at)
     end_profile();
     data_free_all();
     optimizer_free_all();
+    loss_scale_forget();
     module_free_all();
     torc_tape_clear(at);
     base_on_exit(NULL);

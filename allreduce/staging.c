@@ -2,6 +2,7 @@
 #include "allreduce/staging.h"
 
 #include "core/kernels.h"
+#include "core/profile.h"
 
 #include <stdlib.h>
 
@@ -45,10 +46,12 @@ static torc_status sum_on_gpus(const bucket_plan *p, int i)
     bucket_part(p, b, &first, &n);
     torc_status s;
     void *stream = device_current()->branch(i);
+    profile_beside_begins(profile_bucket(i), p->parts ? "reduce-scatter" : "all-reduce");
     if (p->parts)
         s = comm_gpus_reduce_scatter(p->gpus, there(p, b), (size_t)n, b->dtype, stream);
     else
         s = comm_gpus_sum(p->gpus, there(p, b), (size_t)n, b->dtype, stream);
+    profile_beside_ends((int64_t)bucket_bytes(b));
     device_current()->branched(i);
     return s;
 }
@@ -132,8 +135,10 @@ static torc_status gather_on_gpus(const bucket_plan *p, int i, storage *memory)
     int64_t first, n;
     bucket_part(p, b, &first, &n);
     void *stream = device_current()->branch(i);
+    profile_beside_begins(profile_bucket(i), "all-gather");
     torc_status s =
         comm_gpus_allgather(p->gpus, (char *)memory->data + b->offset, (size_t)n, b->dtype, stream);
+    profile_beside_ends((int64_t)bucket_bytes(b));
     device_current()->branched(i);
     return s;
 }

@@ -222,6 +222,16 @@ torc_status comm_window_open(comm *c, size_t bytes, const char *name, comm_windo
     return TORC_OK;
 }
 
+void comm_window_discard(const comm_window *w, char *from, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)from + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)from + bytes) / page * page;
+    /* of shared memory the others have the pages too: it is the file that they must leave */
+    if (first < end && madvise((void *)first, end - first, w->shared ? MADV_REMOVE : MADV_DONTNEED))
+        log_line(LOG_INFO, "unused gradient memory stays: %s", strerror(errno));
+}
+
 void comm_window_close(comm_window *w)
 {
     if (!w)

@@ -29,6 +29,9 @@ typedef struct comm_window {
 /* Every rank calls it, with the same size. The memory is zero. A way that does not work is no
  * error, but a rank that does not come, or asks for another size, is. */
 torc_status comm_window_open(comm *c, size_t bytes, const char *name, comm_window **out);
+/* The whole pages of my part within [from, from + bytes) go back to the system: nobody, on any
+ * rank, needs what was there. They read as zeros. */
+void comm_window_discard(const comm_window *w, char *from, size_t bytes);
 /* Unmaps; the others may go on using theirs. */
 void comm_window_close(comm_window *w);
 

@@ -18,7 +18,7 @@ static const struct {
 } dtypes[TORC_DTYPES] = {
     [TORC_F32] = {"float32", 4}, [TORC_F64] = {"float64", 8}, [TORC_BF16] = {"bfloat16", 2},
     [TORC_I64] = {"int64", 8},   [TORC_I32] = {"int32", 4},   [TORC_U8] = {"uint8", 1},
-    [TORC_BOOL] = {"bool", 1},
+    [TORC_BOOL] = {"bool", 1},   [TORC_F16] = {"float16", 2},
 };
 
 const char *torc_dtype_name(torc_dtype dtype)

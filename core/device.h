@@ -13,6 +13,11 @@
 
 struct kernels; /* core/kernels.h */
 
+#define DTYPE_BIT(dtype) (1u << (dtype))
+#define DTYPE_BITS_ALL (DTYPE_BIT(TORC_DTYPES) - 1)
+
+enum { DEVICE_STEP = -1 }; /* the ticket of torc_step(); the others are those of buckets */
+
 typedef struct device {
     const char *name;
     /* How many such devices this process sees. Else why: 0 where there is none, -1 where there is
@@ -28,8 +33,9 @@ typedef struct device {
     void (*pin)(void *host, size_t bytes);     /* the host's memory, for copies nobody waits for */
     void (*unpin)(void *host);
     /* The stream beside that of the kernels; what is put into it, between the two, starts when all
-     * that was asked for before is done. A ticket, a number from 0, stands for it: the host may ask
-     * whether it is done, and what kernels are asked for later can be made to wait for it. */
+     * that was asked for before is done. A ticket, a number from 0 (or DEVICE_STEP), stands for it:
+     * the host may ask whether it is done, and what kernels are asked for later can be made to wait
+     * for it. */
     void *(*branch)(int ticket);
     void (*branched)(int ticket);
     bool (*is_done)(int ticket);
@@ -41,11 +47,13 @@ typedef struct device {
     void (*graphs)(void);
     void (*step_over)(void);
     /* Stamps, numbers from 0, stand for moments in the order of kernels; each may be set again. */
-    void (*stamp)(int i);                /* the moment when all that was asked for so far is done */
+    void (*stamp)(int i, bool beside);   /* when all that was asked for so far is done; in which
+                                          stream */
     bool (*is_past)(int i);              /* whether it has come */
     double (*between)(int from, int to); /* seconds, of two that have */
     const struct kernels *(*kernels)(void);
-    bool (*multiplies_bf16)(void); /* faster than f32 */
+    unsigned computes; /* the dtypes of its kernels; of others memory is filled and copied alone */
+    bool (*multiplies)(torc_dtype low); /* bf16 or f16, faster than f32 */
 } device;
 
 /* The device of this rank, and its number among those of its kind. */

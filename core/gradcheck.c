@@ -4,6 +4,7 @@
  *     d f / d x_i  ~  (f(x_i + h) - f(x_i - h)) / 2 h        h = 1e-6 (1 + |x_i|): error about h^2
  * + 1e-16 / h
  */
+#include "core/loss_scale.h"
 #include "core/ops/ops.h"
 
 #include <math.h>
@@ -87,7 +88,9 @@ double torc_gradcheck(torc_site at, torc_scalar_function f, void *context, int n
     }
     torc_tape_clear(at);
     torc_tensor *loss = f(in, context);
+    loss_scale_pause(true);
     torc_backward(at, loss);
+    loss_scale_pause(false);
     torc_tape_clear(at);
     if (worst && worst_size)
         worst[0] = 0;

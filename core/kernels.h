@@ -7,6 +7,7 @@
 #ifndef TORC_KERNELS_H
 #define TORC_KERNELS_H
 
+#include "core/clipping.h"
 #include "core/tape.h"
 
 /* The rows of ops/elementwise.def as numbers. EW_exp takes the input x; EW_exp_dx, its gradient,
@@ -46,13 +47,6 @@ typedef struct adam_step {
     bool decoupled;      /* AdamW */
     double bias1, bias2; /* 1 - beta^t */
 } adam_step;
-
-/* What clips gradients, in the device's memory: the host does not wait for it. */
-typedef struct clipping {
-    double squares; /* the sum of the squares of all gradients */
-    double norm;    /* its root */
-    float factor;   /* that they are multiplied by: 1 where that is short enough, or not finite */
-} clipping;
 
 /* The order in which several buffers are added, as steps for a stack: a number pushes the buffer of
  * that number, FOLD_ADD puts the sum of the two on top in their place. "0 1 + 2 3 + +" is the tree

@@ -18,7 +18,7 @@ typedef struct matrix {
 } matrix;
 
 typedef struct product {
-    torc_dtype dtype, out_dtype, bias_dtype; /* f32 out of bf16 is the one mixture */
+    torc_dtype dtype, out_dtype, bias_dtype; /* f32 out of bf16 or f16: no other mixture */
     int batches;
     int64_t batch[TORC_MAX_DIMS];
     int64_t m, n, k;

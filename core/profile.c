@@ -295,6 +295,20 @@ void profile_kernel_ends(int64_t flops, int64_t bytes, bool low)
         f->r.end = torc_seconds();
 }
 
+void profiling_beside_begins(torc_site which, const char *name)
+{
+    if (!is_trainer || !profile.stream)
+        return;
+    take_from_stream(false);
+    profile_stream_beside(which, name);
+}
+
+void profiling_beside_ends(int64_t bytes)
+{
+    if (is_trainer && profile.stream)
+        profile_stream_beside_ends(bytes);
+}
+
 /* ---- beginning and end ---- */
 
 const char *profile_trace_path(void)

@@ -7,6 +7,7 @@
  *     moving [.] waiting                                       [ bucket 1 ]
  *     under way                                         [ bucket 1            ]
  *     GPU stream       [ linear  ][ relu ]      [ relu ][    linear     ]
+ *     GPU, beside                                              [ bucket 1  ]
  *
  * Words
  *   lane     what kind of thing was done; spans of a lane follow each other, or one is in another
@@ -46,7 +47,8 @@
     X(WAIT, "waiting for ranks") \
     X(FILL, "filling batches") \
     X(TRAVEL, "buckets under way") \
-    X(STREAM, "GPU stream")
+    X(STREAM, "GPU stream") \
+    X(BESIDE, "GPU, beside")
 #define PROFILE_LANE_ID(id, name) PROFILE_##id,
 typedef enum profile_lane { PROFILE_LANES(PROFILE_LANE_ID) PROFILE_LANE_COUNT } profile_lane;
 
@@ -63,7 +65,7 @@ typedef struct profile_record {
     float nested;         /* seconds */
     uint8_t lane;
     uint8_t of, kernel; /* of a span of STREAM: its op's lane, and which kernel it is */
-    bool low;           /* the flops are those of bf16 products */
+    bool low;           /* the flops are those of products of bf16 or f16 */
 } profile_record;
 _Static_assert(sizeof(profile_record) == 64, "a span is one cache line");
 
@@ -128,6 +130,23 @@ static inline void profile_span(profile_lane lane, torc_site at, const char *nam
         profiling_span(lane, at, name, begin, end);
 }
 
+/* What a GPU does in the stream beside that of its kernels, with so many bytes: the calls stand
+ * where that stream's work is asked for. */
+void profiling_beside_begins(torc_site which, const char *name);
+void profiling_beside_ends(int64_t bytes);
+
+static inline void profile_beside_begins(torc_site which, const char *name)
+{
+    if (profile_is_on())
+        profiling_beside_begins(which, name);
+}
+
+static inline void profile_beside_ends(int64_t bytes)
+{
+    if (profile_is_on())
+        profiling_beside_ends(bytes);
+}
+
 /* Where a bucket stands for a line of the user's. */
 static inline torc_site profile_bucket(int i)
 {
@@ -151,8 +170,11 @@ void profile_stream_ends(int64_t flops, int64_t bytes, bool low);
 /* The number of the next kernel; and those from `first` on that are nobody's yet are `frame`'s. */
 int64_t profile_stream_next(void);
 void profile_stream_name(int64_t first, const profile_record *frame);
-/* The oldest kernel that was not read yet; false: there is none, or none that has ended. all: waits
- * for it. It also waits where there is no room for one more. */
+/* The same beside the kernels. */
+void profile_stream_beside(torc_site which, const char *name);
+void profile_stream_beside_ends(int64_t bytes);
+/* The oldest of either that was not read yet; false: there is none, or none that has ended. all:
+ * waits for it. It also waits where there is no room for one more. */
 bool profile_stream_read(bool all, profile_record *r);
 /* Waits until the device has come by a stamp (core/device.h). */
 void profile_wait_for(int stamp);
@@ -195,7 +217,7 @@ void profile_table_free(profile_table *t);
  * some 60 ms, on a GPU 300. */
 typedef struct profile_limits {
     double flops, bytes; /* a second: f32 products, and reading and writing of memory */
-    double low_flops;    /* bf16 products; 0 where the device has no instructions for them */
+    double low_flops;    /* bf16 or f16 products; 0 where the device has no instructions for them */
 } profile_limits;
 const profile_limits *profile_measure(void);
 

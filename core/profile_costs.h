@@ -1,6 +1,7 @@
 /*
  * profile_costs -- COST_name for each row of kernels.def: the arguments to pass on, and the work in
- * flops and bytes; for products also whether they are of bf16, which has a speed of its own.
+ * flops and bytes; for products also whether they are of bf16 or f16, which have a speed of their
+ * own.
  *
  * Flops are those of the formula. Products and convolutions count 2 for a multiplication and the
  * addition behind it, 1 for adding a bias. Elsewhere an element counts as many as its formula has
@@ -99,7 +100,7 @@ static inline int64_t folded(const fold_order *order, bool additions)
 
 static inline bool is_low(const tensor *t)
 {
-    return t->dtype == TORC_BF16;
+    return dtype_is_low(t->dtype);
 }
 
 /* ---- (arguments), flops, bytes[, low] ---- */
@@ -187,11 +188,13 @@ static inline bool is_low(const tensor *t)
         sink_size(dq) + sink_size(dk) + sink_size(dv) + size_of(g) + size_of(out) + size_of(q) + \
             size_of(k) + size_of(v)
 #define COST_sum_squares (sum, s, n), 2 * stretched(s, n), 4 * stretched(s, n)
-#define COST_clip (c, max_norm), 0, 0
+#define COST_clip (c, max_norm, scale), 0, 0
+#define COST_unscale (c, scale), 0, 0
+#define COST_rescale (scale, rule), 0, 0
 #define COST_scale (s, n, c), stretched(s, n), 8 * stretched(s, n)
-#define COST_sgd (s, n, step), 4 * stretched(s, n), 4 * with_momentum(s, n) * stretched(s, n)
+#define COST_sgd (s, n, step, c), 4 * stretched(s, n), 4 * with_momentum(s, n) * stretched(s, n)
 /* parameter and both moments are read and written, the gradient is read */
-#define COST_adam (s, n, step), 14 * stretched(s, n), 28 * stretched(s, n)
+#define COST_adam (s, n, step, c), 14 * stretched(s, n), 28 * stretched(s, n)
 #define COST_fold \
     (order, in, out, outs, n, dtype, scale, squares), n *folded(order, true), \
         n *(int64_t)torc_dtype_size(dtype) * (folded(order, false) + outs)

@@ -34,11 +34,11 @@ static double seconds_of(void (*run)(tensor t[3]), tensor t[3])
     const device *d = device_current();
     double began = torc_seconds();
     if (d->stamp)
-        d->stamp(0);
+        d->stamp(0, false);
     run(t);
     if (!d->stamp)
         return torc_seconds() - began;
-    d->stamp(1);
+    d->stamp(1, false);
     profile_wait_for(1);
     return d->between(0, 1);
 }
@@ -133,7 +133,7 @@ const profile_limits *profile_measure(void)
     trial copy = {move, TORC_F32, 4096, host ? 2048 : 32, host ? 2048 : 16384, bytes_moved};
     limits.flops = rate(product);
     product.dtype = TORC_BF16;
-    if (device_current()->multiplies_bf16())
+    if (device_current()->multiplies(TORC_BF16))
         limits.low_flops = rate(product);
     limits.bytes = rate(copy);
     return &limits;

@@ -9,6 +9,9 @@
  * waits for it, and so knows its moment. Later some kernel's end takes its place now and then,
  * because distances are floats, and because the ring uses stamps again.
  *
+ * What goes on in the stream beside the kernels', buckets between GPUs or on their way to the host,
+ * has a ring of its own, and the same anchor.
+ *
  * The two clocks drift apart by some microseconds a second. A kernel neither begins before the host
  * asks for it nor ends after the host has seen that it is past: where it would, the anchor moves.
  */
@@ -30,16 +33,31 @@ typedef struct pending {
     bool named;       /* after the op that it belongs to, whose name may be known only at its end */
 } pending;
 
-static struct {
-    pending ring[RING];
+/* Of one stream. Its stamps are two a place, from `stamps` on. */
+typedef struct ring {
+    pending of[RING];
     int64_t first, next; /* pending are first .. next - 1 */
-    int64_t anchor;      /* the end of this one */
-    double moment, last; /* of the anchor; of the last end that was told */
-} stream;
+    double last;         /* the last end that was told */
+    int stamps;
+    bool beside;
+} ring;
 
-static int stamp_of(int64_t i, bool end)
+static ring kernels_ring = {.stamps = FIRST},
+            beside_ring = {.stamps = FIRST + 2 * RING, .beside = true};
+
+static struct {
+    int64_t kernel; /* the end of this one */
+    double moment;
+} anchor;
+
+static int stamp_of(const ring *s, int64_t i, bool end)
 {
-    return FIRST + 2 * (int)(i % RING) + end;
+    return s->stamps + 2 * (int)(i % RING) + end;
+}
+
+static void stamp(const ring *s, bool end)
+{
+    device_current()->stamp(stamp_of(s, s->next, end), s->beside);
 }
 
 /* Looks, and breathes in between, as whoever waits for a GPU. */
@@ -55,48 +73,77 @@ void profile_wait_for(int stamp)
     }
 }
 
+static void start_ring(ring *s)
+{
+    s->first = s->next = 1;
+    s->last = anchor.moment;
+}
+
 bool profile_stream_start(void)
 {
+    int first = stamp_of(&kernels_ring, 0, true);
     if (!device_current()->stamp)
         return false;
-    stream.first = stream.next = 1;
-    stream.anchor = 0;
-    device_current()->stamp(stamp_of(0, true));
-    profile_wait_for(stamp_of(0, true));
-    stream.moment = stream.last = torc_seconds();
+    device_current()->stamp(first, false);
+    profile_wait_for(first);
+    anchor.kernel = 0;
+    anchor.moment = torc_seconds();
+    start_ring(&kernels_ring);
+    start_ring(&beside_ring);
     return true;
 }
 
 int64_t profile_stream_next(void)
 {
-    return stream.next;
+    return kernels_ring.next;
+}
+
+static void begin(ring *s, profile_record r)
+{
+    r.begin = torc_seconds();
+    s->of[s->next % RING] = (pending){.r = r, .named = s->beside};
+    stamp(s, false);
+}
+
+static void end(ring *s, int64_t flops, int64_t bytes, bool low)
+{
+    profile_record *r = &s->of[s->next % RING].r;
+    r->flops = flops;
+    r->bytes = bytes;
+    r->low = low;
+    stamp(s, true);
+    s->next++;
 }
 
 void profile_stream_begins(const profile_record *frame, int kernel)
 {
-    pending *p = &stream.ring[stream.next % RING];
-    *p = (pending){.r = {.begin = torc_seconds(),
-                         .at = frame->at,
-                         .name = frame->name,
-                         .lane = PROFILE_STREAM,
-                         .of = frame->lane,
-                         .kernel = (uint8_t)kernel}};
-    device_current()->stamp(stamp_of(stream.next, false));
+    begin(&kernels_ring, (profile_record){.at = frame->at,
+                                          .name = frame->name,
+                                          .lane = PROFILE_STREAM,
+                                          .of = frame->lane,
+                                          .kernel = (uint8_t)kernel});
 }
 
 void profile_stream_ends(int64_t flops, int64_t bytes, bool low)
 {
-    profile_record *r = &stream.ring[stream.next % RING].r;
-    r->flops = flops;
-    r->bytes = bytes;
-    r->low = low;
-    device_current()->stamp(stamp_of(stream.next++, true));
+    end(&kernels_ring, flops, bytes, low);
+}
+
+void profile_stream_beside(torc_site which, const char *name)
+{
+    begin(&beside_ring, (profile_record){.at = which, .name = name, .lane = PROFILE_BESIDE});
+}
+
+void profile_stream_beside_ends(int64_t bytes)
+{
+    end(&beside_ring, 0, bytes, false);
 }
 
 void profile_stream_name(int64_t first, const profile_record *frame)
 {
-    for (int64_t i = max_i64(first, stream.first); i < stream.next; i++) {
-        pending *p = &stream.ring[i % RING];
+    ring *s = &kernels_ring;
+    for (int64_t i = max_i64(first, s->first); i < s->next; i++) {
+        pending *p = &s->of[i % RING];
         if (p->named)
             continue;
         p->named = true;
@@ -106,36 +153,48 @@ void profile_stream_name(int64_t first, const profile_record *frame)
     }
 }
 
-/* From the host's moment of asking, in r->begin, to both moments of the kernel. */
-static void tell_moments(profile_record *r, int64_t i)
+/* From the host's moment of asking, in r->begin, to both moments on the GPU. */
+static void tell_moments(ring *s, profile_record *r, int64_t i)
 {
     const device *d = device_current();
+    int from = stamp_of(&kernels_ring, anchor.kernel, true);
     double asked = r->begin, now = torc_seconds();
-    double begin = stream.moment + d->between(stamp_of(stream.anchor, true), stamp_of(i, false));
-    double end = begin + d->between(stamp_of(i, false), stamp_of(i, true));
+    double begin = anchor.moment + d->between(from, stamp_of(s, i, false));
+    double end = begin + d->between(stamp_of(s, i, false), stamp_of(s, i, true));
     double shift = begin < asked ? asked - begin : end > now ? now - end : 0;
-    stream.moment += shift;
-    r->begin = begin + shift > stream.last ? begin + shift : stream.last;
+    anchor.moment += shift;
+    r->begin = begin + shift > s->last ? begin + shift : s->last;
     r->end = end + shift > r->begin ? end + shift : r->begin;
-    stream.last = r->end;
+    s->last = r->end;
+}
+
+/* Takes the oldest off the ring, if it has ended; `must`: waits for it. */
+static bool take(ring *s, bool must, profile_record *r)
+{
+    int64_t i = s->first;
+    if (i == s->next || (!must && s->next - i < LAZY))
+        return false;
+    if (must)
+        profile_wait_for(stamp_of(s, i, true));
+    else if (!device_current()->is_past(stamp_of(s, i, true)))
+        return false;
+    s->first++;
+    *r = s->of[i % RING].r;
+    tell_moments(s, r, i);
+    return true;
 }
 
 bool profile_stream_read(bool all, profile_record *r)
 {
-    int64_t i = stream.first;
-    bool full = stream.next - stream.anchor >= RING - SPARE;
-    if (i == stream.next || (!all && !full && stream.next - i < LAZY))
-        return false;
-    if (all || full)
-        profile_wait_for(stamp_of(i, true));
-    else if (!device_current()->is_past(stamp_of(i, true)))
-        return false;
-    stream.first++;
-    *r = stream.ring[i % RING].r;
-    tell_moments(r, i);
-    if (i - stream.anchor >= KEPT || r->end - stream.moment > ANCHORED) {
-        stream.moment = r->end;
-        stream.anchor = i;
+    ring *s = &kernels_ring;
+    int64_t i = s->first;
+    if (take(s, all || s->next - anchor.kernel >= RING - SPARE, r)) {
+        if (i - anchor.kernel >= KEPT || r->end - anchor.moment > ANCHORED) {
+            anchor.moment = r->end;
+            anchor.kernel = i;
+        }
+        return true;
     }
-    return true;
+    s = &beside_ring;
+    return take(s, all || s->next - s->first >= RING - SPARE, r);
 }

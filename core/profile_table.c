@@ -18,7 +18,7 @@
 typedef struct row {
     profile_record sum; /* which one it is, and its flops and bytes; without a name: free */
     int64_t calls;
-    int64_t low;    /* of the flops: those of bf16 products */
+    int64_t low;    /* of the flops: those of bf16 and f16 products */
     double seconds; /* of the trainer, less what is nested */
     double device;  /* of its kernels, where they run behind the host */
 } row;
@@ -192,7 +192,7 @@ static void where_of(const profile_record *r, char *text, size_t size)
     text[0] = 0;
     if (r->at.file)
         snprintf(text, size, "%s:%d", slash ? slash + 1 : r->at.file, r->at.line);
-    else if (r->lane == PROFILE_TRAVEL || r->lane == PROFILE_WAIT)
+    else if (r->lane == PROFILE_TRAVEL || r->lane == PROFILE_WAIT || r->lane == PROFILE_BESIDE)
         snprintf(text, size, "%d", r->at.line);
 }
 

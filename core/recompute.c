@@ -28,8 +28,9 @@ typedef struct recomputed {
     torc_function f;
     void *context;
     rng_place before, after; /* where the random numbers of the first run were taken */
-    torc_dtype autocast;     /* the scope of the first run */
-    int64_t ops;             /* that the first run recorded */
+    torc_dtype autocast;     /* the scopes of the first run */
+    bool lean;
+    int64_t ops; /* that the first run recorded */
     int n;
     torc_tensor *in[];
 } recomputed;
@@ -140,12 +141,15 @@ static void recompute_backward(node *n, tensor *grad)
     const recomputed *r = n->saved;
     rng_place now = rng_here();
     torc_dtype scope = autocast_here();
+    bool lean = tape_is_lean();
     tape_stretch s;
     tape_open(&s);
     rng_return(r->before);
     autocast_return(r->autocast);
+    tape_set_lean(r->lean);
     tensor *y = run(&n->made, r->f, r->context, r->in);
     autocast_return(scope);
+    tape_set_lean(lean);
     check_alike(n, &s, y);
     rng_return(now);
     tape_differentiate(n, &s, y, grad);
@@ -176,8 +180,12 @@ torc_tensor *torc_recompute(torc_site at, torc_function f, void *context, int n,
         tensor_of(&c, in[i]);
     if (!tape_recording())
         return tensor_handle(run(&c, f, context, in));
-    recomputed r = {
-        .f = f, .context = context, .before = rng_here(), .autocast = autocast_here(), .n = n};
+    recomputed r = {.f = f,
+                    .context = context,
+                    .before = rng_here(),
+                    .autocast = autocast_here(),
+                    .lean = tape_is_lean(),
+                    .n = n};
     tape_stretch s;
     tape_open(&s);
     tensor *y = run(&c, f, context, in);

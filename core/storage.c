@@ -9,9 +9,15 @@
  * The blocks of a class are a pairing heap (Fredman et al. 1986): to free one is a comparison, to
  * take the first one a few, whatever the order; and last in, first out needs none.
  *
- * A loop of equal steps finds every block in its class. Where sizes change, a block of up to half
- * as much again does as well; and before the system is asked for more, what lies about unused,
- * where that is a lot, is given back to it.
+ * A loop of equal steps finds every block in its class, or finds the larger one that it was split
+ * from the last time:
+ *
+ *     a free block      [                    25 MB                   ]
+ *     19 MB are wanted  [            19 MB            ][    6 MB     ]     the rest is free
+ *     and freed         [                    25 MB                   ]     if the rest still is
+ *
+ * Before the system is asked for more, what lies about unused, where that is a lot, is given back
+ * to it.
  */
 #include "core/storage.h"
 
@@ -22,7 +28,10 @@
 #define SMALL 1024 /* below: classes of 64 bytes */
 #define STEPS 8    /* above: this many classes between two powers of two */
 #define CLASSES (SMALL / 64 + 64 * STEPS)
-#define LARGE ((size_t)1 << 20)
+#define LARGE ((size_t)1 << 20) /* less is not worth a split */
+/* A block is split for no less than two thirds of it. Of larger ones the rests suit nobody: split
+ * for a quarter, a step of a transformer whose blocks are recomputed took 5 % more. */
+#define REACH (STEPS / 2)
 
 static storage *free_blocks[CLASSES];
 static bool lowest_first;   /* else the one freed last */
@@ -41,6 +50,14 @@ static int class_of(size_t bytes, size_t *rounded)
     size_t steps = (bytes + step - 1) / step; /* STEPS + 1 .. 2 STEPS */
     *rounded = steps * step;
     return SMALL / 64 + (power - 10) * STEPS + (int)(steps - STEPS);
+}
+
+/* Where a free block is found: with those of the largest class that it has room for. */
+static int place_of(const storage *s)
+{
+    size_t rounded;
+    int class = class_of(s->bytes, &rounded);
+    return rounded > s->bytes ? class - 1 : class;
 }
 
 static storage *wrap_struct(void)
@@ -106,6 +123,9 @@ static storage *meld(storage *a, storage *b)
     bool swap = lowest_first && (uintptr_t)b->data < (uintptr_t)a->data;
     storage *first = swap ? b : a, *second = swap ? a : b;
     second->next = first->child;
+    second->prev = first;
+    if (second->next)
+        second->next->prev = second;
     first->child = second;
     return first;
 }
@@ -128,8 +148,9 @@ static storage *meld_all(storage *child)
     return all;
 }
 
-static void push(storage *s, int class)
+static void push(storage *s)
 {
+    int class = place_of(s);
     s->child = NULL;
     free_blocks[class] = meld(s, free_blocks[class]);
 }
@@ -143,12 +164,84 @@ static storage *pop(int class)
     return s;
 }
 
-/* From the class itself; a large block also from those above it, as far as half a power of two. */
+/* From the middle of the others. */
+static void take_out(storage *s)
+{
+    int class = place_of(s);
+    if (free_blocks[class] == s) {
+        pop(class);
+        return;
+    }
+    if (s->prev->child == s)
+        s->prev->child = s->next;
+    else
+        s->prev->next = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+    free_blocks[class] = meld(free_blocks[class], meld_all(s->child));
+}
+
+/* ---- large blocks ---- */
+
+static void drop_struct(storage *s)
+{
+    free(s->mirror);
+    s->next = free_wraps;
+    free_wraps = s;
+}
+
+/* The rest of s, if it is large itself, becomes a free block. */
+static void split(storage *s, size_t bytes)
+{
+    if (s->bytes < bytes + LARGE)
+        return;
+    storage *rest = wrap_struct();
+    *rest = (storage){
+        .data = (char *)s->data + bytes, .bytes = s->bytes - bytes, .left = s, .right = s->right};
+    if (rest->right)
+        rest->right->left = rest;
+    s->right = rest;
+    s->bytes = bytes;
+    push(rest);
+}
+
+/* s and the block behind it become one. */
+static storage *join(storage *s)
+{
+    storage *rest = s->right;
+    s->bytes += rest->bytes;
+    s->right = rest->right;
+    if (s->right)
+        s->right->left = s;
+    free(s->mirror); /* of the size that s had */
+    s->mirror = NULL;
+    drop_struct(rest);
+    return s;
+}
+
+/* With its neighbours, as far as they are free. */
+static storage *join_free(storage *s)
+{
+    if (s->right && s->right->refs == 0) {
+        take_out(s->right);
+        join(s);
+    }
+    if (s->left && s->left->refs == 0) {
+        take_out(s->left);
+        s = join(s->left);
+    }
+    return s;
+}
+
+/* From the class itself; a large block also from those above it. */
 static storage *take_free(int class, size_t rounded)
 {
-    int last = rounded >= LARGE ? class + STEPS / 2 : class;
+    bool large = rounded >= LARGE;
+    int last = large ? class + REACH : class;
     for (int c = class; c <= last && c < CLASSES; c++) {
         storage *s = pop(c);
+        if (s && large)
+            split(s, rounded);
         if (s)
             return s;
     }
@@ -196,14 +289,11 @@ void storage_release(storage *s)
         return;
     if (s->gone) {
         s->gone(s);
-        s->next = free_wraps;
-        free_wraps = s;
+        drop_struct(s);
         return;
     }
-    size_t rounded;
-    int class = class_of(s->bytes, &rounded);
     stats.live_bytes -= s->bytes;
-    push(s, class);
+    push(join_free(s));
 }
 
 void storage_lowest_first(void)
@@ -217,21 +307,31 @@ void storage_lowest_first(void)
         }
         while ((s = all)) {
             all = s->next;
-            push(s, class);
+            push(s);
         }
     }
 }
 
+/* The pieces of a block that was split stay: the system takes back only what it gave. */
 void storage_trim(void)
 {
-    for (int class = 1; class < CLASSES; class ++) /* class 0 has no bytes to give */
+    for (int class = 1; class < CLASSES; class ++) { /* class 0 has no bytes to give */
+        storage *pieces = NULL;
         for (storage *s; (s = pop(class));) {
+            if (s->left || s->right) {
+                s->next = pieces;
+                pieces = s;
+                continue;
+            }
             device_current()->release(s->data, s->bytes);
-            free(s->mirror);
             stats.held_bytes -= s->bytes;
-            s->next = free_wraps;
-            free_wraps = s;
+            drop_struct(s);
         }
+        for (storage *s; (s = pieces);) {
+            pieces = s->next;
+            push(s);
+        }
+    }
 }
 
 torc_memory_stats torc_memory(void)

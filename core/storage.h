@@ -4,6 +4,9 @@
  * Tensors are views of a storage. When its last view goes, the block returns to a free list of its
  * size class instead of the system, so that after the first step a loop of equal shapes takes
  * nothing from the system. Classes are at most 1/8 apart, so at most that much is wasted.
+ *
+ * A large block is taken from a larger one where none of its class is free, and what is left of
+ * that is a free block of its own, until both are free and become one again.
  */
 #ifndef TORC_STORAGE_H
 #define TORC_STORAGE_H
@@ -20,9 +23,10 @@ typedef struct storage {
     /* What lies from byte `first` on may still be on its way: called by whoever is about to have it
      * used, so that it is waited for. NULL: all is there. */
     void (*arrive)(struct storage *s, size_t first);
-    void *mirror;         /* the host's copy of the block (tensor_mirror()); NULL: never had one */
-    size_t mirrored;      /* of it these bytes are true: nobody else has written to them since */
-    struct storage *next, *child; /* among those that are free */
+    void *mirror;    /* the host's copy of the block (tensor_mirror()); NULL: never had one */
+    size_t mirrored; /* of it these bytes are true: nobody else has written to them since */
+    struct storage *left, *right; /* the blocks beside it in memory that was taken in one piece */
+    struct storage *next, *prev, *child; /* among those that are free */
 } storage;
 
 storage *storage_new(

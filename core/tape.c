@@ -8,6 +8,7 @@
  * back, so that the next one of a step takes the same.
  */
 #include "core/kernels.h"
+#include "core/loss_scale.h"
 #include "core/profile.h"
 #include "core/status.h"
 
@@ -28,6 +29,7 @@ static struct {
     int64_t count, room;
     chunk *first, *current;
     int no_grad; /* depth of TORC_NO_GRAD scopes */
+    bool lean;   /* in torc_lean(true) */
     int open;    /* stretches */
     bool in_backward;
     tape_hook *hooks;
@@ -58,6 +60,16 @@ static void *arena_take(size_t bytes)
 bool tape_recording(void)
 {
     return tape.no_grad == 0;
+}
+
+bool tape_is_lean(void)
+{
+    return tape.lean;
+}
+
+void tape_set_lean(bool on)
+{
+    tape.lean = on;
 }
 
 static void poll_hooks(void)
@@ -104,68 +116,6 @@ void tape_unread(tensor *out, bool inputs, bool result)
         return;
     out->maker->in_unread = inputs;
     out->maker->out_unread = result;
-}
-
-/* How often the node refers to t without a look at its values. */
-static int unread_by(const node *n, const tensor *t)
-{
-    int count = n->out == t && n->out_unread;
-    for (int i = 0; i < n->inputs; i++)
-        count += n->in[i] == t && n->in_unread;
-    return count;
-}
-
-/* Whoever refers to t is its owner, its maker, or a node behind that. */
-void tape_let_go(tensor *t)
-{
-    int64_t unread = 0;
-    t->unnamed = true;
-    for (int64_t i = t->maker ? t->maker->index : tape.count; i < tape.count; i++)
-        unread += unread_by(tape.nodes[i], t);
-    bool read = t->refs > 1 + unread, remade = t->maker && t->maker->remake;
-    if (read && !remade)
-        return;
-    t->emptied = read;
-    tensor_empty(t);
-}
-
-static void make_again(tensor *t);
-
-static void make_inputs_again(node *n)
-{
-    for (int j = 0; j < n->inputs && !n->in_unread; j++)
-        make_again(n->in[j]);
-}
-
-/* Its values are needed now, and before them those that they are made from. */
-static void make_again(tensor *t)
-{
-    if (!t->emptied)
-        return;
-    make_inputs_again(t->maker);
-    t->emptied = false;
-    tensor_refill(t);
-    t->maker->remake(t->maker);
-}
-
-static void make_again_for(node *n)
-{
-    make_inputs_again(n);
-    if (!n->out_unread)
-        make_again(n->out);
-}
-
-/* Between its maker and n, everybody who reads t runs after n. */
-void tape_done_with(const node *n, int input)
-{
-    tensor *t = n->in[input];
-    if (!t->unnamed || !t->maker || !t->maker->out_unread)
-        return;
-    for (int64_t i = t->maker->index + 1; i < n->index; i++)
-        for (int j = 0; j < tape.nodes[i]->inputs; j++)
-            if (tape.nodes[i]->in[j] == t && !tape.nodes[i]->in_unread)
-                return;
-    tensor_empty(t);
 }
 
 /* What a user kept goes on as a plain value: the history behind it is gone. */
@@ -249,6 +199,18 @@ torc_scope torc_no_grad_enter(void)
 {
     tape.no_grad++;
     return (torc_scope){leave_no_grad, NULL, 1};
+}
+
+static void leave_lean(void *outer)
+{
+    tape.lean = (intptr_t)outer;
+}
+
+torc_scope torc_lean_enter(bool on)
+{
+    bool outer = tape.lean;
+    tape.lean = on;
+    return (torc_scope){leave_lean, (void *)(intptr_t)outer, 1};
 }
 
 void torc_scope_leave(torc_scope *scope)
@@ -339,7 +301,7 @@ static void run_node(node *n, torc_site at)
     if (!grad && n->collective)
         grad = full_like(&n->made, n->out, 0);
     if (grad) {
-        make_again_for(n);
+        tape_make_again_for(n);
         n->backward(n, grad);
     }
     tensor_drop(grad);
@@ -367,7 +329,8 @@ void tape_differentiate(node *n, const tape_stretch *s, tensor *out, tensor *gra
     run_nodes(out->maker->index, s->first, n->used);
 }
 
-/* Tells the hooks that a backward begins; returns the gradient that the loss starts with. */
+/* Tells the hooks that a backward begins; returns the gradient that the loss starts with, but for
+ * the loss scale. */
 static double begin_hooks(torc_site at, const tensor *loss)
 {
     double weight = isnan(loss->weight) ? 1 : loss->weight, seed = 1;
@@ -402,8 +365,11 @@ void torc_backward(torc_site at, torc_tensor *handle)
     profile_enter(PROFILE_BACKWARD, at, __func__);
     count_contributions(&c, loss, 0);
     double seed = begin_hooks(at, loss);
-    if (seed != 0) /* else nothing was seen, and no gradient asks for no arithmetic */
-        loss->grad = full_like(&c, loss, seed);
+    loss_scale_begin();
+    if (seed != 0) { /* else nothing was seen, and no gradient asks for no arithmetic */
+        loss->grad = tensor_create_like(&c, loss, loss->dtype, OWNER_HOUSE);
+        loss_scale_seed(loss->grad, seed);
+    }
     tape.in_backward = true;
     base_breath before = base_on_breath(poll_hooks);
     run_nodes(loss->maker->index, 0, at);

@@ -37,11 +37,18 @@ struct node {
     bool collective;
     /* Backward does not look at the values of the inputs, of the result. */
     bool in_unread, out_unread;
-    /* Writes out's values once more, the same bits, from what backward has anyway and in about the
-     * time of reading them: so they need not be kept from forward to backward once nobody can name
-     * them. NULL: they are kept. Set it on out->maker. */
+    /* Writes out's values once more, the same bits (but for core/cuda/linear.c), from what backward
+     * has anyway and in about the time of reading them: so they need not be kept from forward to
+     * backward once nobody can name them. NULL: they are kept. Set it on out->maker. */
     void (*remake)(node *n);
-    bool settled; /* its inputs need not be told that its contributions are in */
+    bool remake_reads; /* the values of the inputs */
+    /* The same by a product, of the inputs or their copies; beside out it writes `beside`, which is
+     * for the node's own backward (NULL: nothing). Set both where tape_is_lean(). */
+    void (*multiply)(node *n);
+    tensor *beside;
+    bool by_product; /* out went, and is to be made again by `multiply` ... */
+    int products;    /* ... one of so many that this takes in all */
+    bool settled;    /* its inputs need not be told that its contributions are in */
     int64_t index;
     int inputs;
     tensor *in[];
@@ -56,12 +63,17 @@ struct node {
 void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs, tensor *const *in,
                   size_t saved_bytes);
 bool tape_recording(void);
+/* In torc_lean(): what is recorded may take a product to make again. */
+bool tape_is_lean(void);
+void tape_set_lean(bool on);
 /* Says so of the node, if any, that was recorded for `out`. */
 void tape_unread(tensor *out, bool inputs, bool result);
 /* Nobody can name t any more: its memory goes back to the cache, now, if no backward looks at its
- * values or they are cheap to make again; else once backward has looked at them for the last time.
- * Shape and strides stay, for its gradient. */
+ * values or they can be made again; else once backward has looked at them for the last time. Shape
+ * and strides stay, for its gradient (remake.c). */
 void tape_let_go(tensor *t);
+/* What n's backward looks at, and went, is there again. */
+void tape_make_again_for(node *n);
 
 /* ---- for backward functions ---- */
 

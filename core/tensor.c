@@ -377,7 +377,7 @@ bool tensor_is_dense(const tensor *t)
 
 bool tensor_is_float(const tensor *t)
 {
-    return t->dtype == TORC_F32 || t->dtype == TORC_F64 || t->dtype == TORC_BF16;
+    return t->dtype == TORC_F32 || t->dtype == TORC_F64 || dtype_is_low(t->dtype);
 }
 
 bool tensor_same_shape(const tensor *a, const tensor *b)

@@ -48,7 +48,8 @@ typedef struct tensor {
     struct tape_taker *taker; /* who uses its gradient up as soon as it is final (tape.h) ... */
     int64_t taker_index;      /* ... and knows it by this number */
     double weight;            /* of a loss: the samples behind it; NAN: unknown */
-    struct tensor *low; /* a bf16 copy (ops/autocast.h), and tensor_changes() when it was written */
+    struct tensor *low; /* a copy in bf16 or f16 (ops/autocast.h), and tensor_changes() when it was
+                           written */
     uint64_t low_written;
 
     tensor_owner owner;
@@ -123,7 +124,12 @@ void tensor_forget_mirror(const tensor *t); /* for whoever writes to t on the de
 bool tensor_is_contiguous(const tensor *t);
 /* Every element of the storage span exactly once, in whatever order of dimensions. */
 bool tensor_is_dense(const tensor *t);
-bool tensor_is_float(const tensor *t); /* f32, f64, bf16 */
+bool tensor_is_float(const tensor *t); /* f32, f64, bf16, f16 */
+/* Of the floats of 16 bits, which are computed with in f32: bf16 and f16. */
+static inline bool dtype_is_low(torc_dtype dtype)
+{
+    return dtype == TORC_BF16 || dtype == TORC_F16;
+}
 bool tensor_same_shape(const tensor *a, const tensor *b);
 void tensor_settle(tensor *t); /* writes the zeros that are pending */
 /* "[32, 784]", good until eight more such calls. */

@@ -140,6 +140,7 @@ typedef enum torc_dtype {
     TORC_I32,
     TORC_U8,
     TORC_BOOL,
+    TORC_F16, /* IEEE half: a GPU computes in it, a CPU keeps and converts it */
     TORC_DTYPES
 } torc_dtype;
 
@@ -204,9 +205,9 @@ TORC_API size_t torc_format(torc_site at, torc_tensor *t, char *buffer, size_t s
 
 /* ---- autograd ---- */
 
-/* d loss / d parameter is added to the gradient of every parameter that took part. loss has one
- * element. Twice on the same tape, or a gradient of a gradient, is an error: the tape is used up by
- * the first. */
+/* d loss / d parameter, times the loss scale where there is one, is added to the gradient of every
+ * parameter that took part. loss has one element. Twice on the same tape, or a gradient of a
+ * gradient, is an error: the tape is used up by the first. */
 TORC_API void torc_backward(torc_site at, torc_tensor *loss);
 TORC_API torc_tensor *torc_grad(
     torc_site at, torc_tensor *t); /* a view, valid as long as t; NULL before any backward */
@@ -225,14 +226,32 @@ TORC_API torc_scope torc_no_grad_enter(void);
  * them keep it, and whatever adds up many elements (statistics, softmax, losses, torc_sum) computes
  * in f32. Parameters stay f32: their bf16 copies are made once a step, and their gradients and the
  * optimizer know nothing of it. torc_backward() and torc_step() stand outside. Scopes nest;
- * torc_autocast(TORC_F32) is full precision within another, or a scope that does nothing. On a
- * device without bf16 instructions: one notice, then f32. (Micikevicius et al. 2018,
- * arXiv:1710.03740; bf16 needs no loss scaling.) */
+ * torc_autocast(TORC_F32) is full precision within another, or a scope that does nothing.
+ *
+ * torc_autocast(TORC_F16), on a GPU: the same in f16, which has 11 bits where bf16 has 8, but ends
+ * at 65504 and begins at 2^-24 where bf16 has the range of f32. What is larger becomes infinite and
+ * what is smaller 0, gradients first of all: so the first such scope switches a loss scale on, which
+ * sees to itself (torc_set_loss_scale()). bf16 needs no such care.
+ *
+ * On a device without instructions for it: one notice, then f32. (Micikevicius et al. 2018,
+ * arXiv:1710.03740.) */
 TORC_API torc_scope torc_autocast_enter(torc_site at, torc_dtype dtype);
 #define torc_autocast(dtype) TORC_SCOPE(torc_autocast_enter(TORC_HERE, dtype))
-/* TORC_BF16: products of f32 tensors round what they multiply to bf16, and add up and give f32, two
- * to ten times as fast; TORC_F32, the usual: they do not. Everything else stays f32 either way. */
+/* TORC_BF16 or TORC_F16: products of f32 tensors round what they multiply to that, and add up and
+ * give f32, two to ten times as fast; TORC_F32, the usual: they do not. Everything else stays f32
+ * either way. */
 TORC_API void torc_set_matmul_precision(torc_site at, torc_dtype dtype);
+
+/* `torc_lean(true) { loss = ...; }`: less memory for some more time. What torc's own layers hand to
+ * each other within the scope is not kept for torc_backward() where one product makes it again: a
+ * torc_transformer_block() keeps what attention gave, whose softmax would cost most, and its own
+ * result; a fifth of what it keeps elsewhere. (Selective recomputation: Korthikanti et al. 2022,
+ * "Reducing Activation Recomputation in Large Transformer Models", arXiv:2205.05198. There it is
+ * attention that is computed again; torc's keeps no T x T matrix, and the large values are those of
+ * the products around it.) The same bits as without. torc_lean(false) is a scope that does nothing,
+ * or none within another; torc_backward() and torc_step() stand outside. */
+TORC_API torc_scope torc_lean_enter(bool on);
+#define torc_lean(on) TORC_SCOPE(torc_lean_enter(on))
 
 /* f(in, context) without keeping the tensors that it makes: they go when it returns, and
  * torc_backward() runs f a second time to differentiate it (Chen et al. 2016, arXiv:1604.06174).
@@ -655,8 +674,8 @@ TORC_API torc_optimizer *torc_adam(torc_site at, torc_module *net,
 TORC_API torc_optimizer *torc_adamw(torc_site at, torc_module *net,
                                     torc_adam_options o);   /* Loshchilov & Hutter 2019 */
 TORC_API void torc_step(torc_site at, torc_optimizer *opt); /* updates, then clears the gradients */
-/* Updates made so far: with virtual ranks fewer than calls of torc_step(), which waits for the last
- * micro-shard. */
+/* Updates made so far, and those that a loss scale skipped: with virtual ranks fewer than calls of
+ * torc_step(), which waits for the last micro-shard. */
 TORC_API int64_t torc_steps(torc_site at, torc_optimizer *opt);
 /* Scales all gradients so that their joint 2-norm is at most max_norm; returns the norm before.
  * Between backward and step. With virtual ranks it does nothing, and returns 0, until the last
@@ -665,6 +684,37 @@ TORC_API double torc_clip_grad_norm(torc_site at, torc_module *net, double max_n
 /* Of an optimizer with .clip_norm: the norm before, as the last torc_step() found it; 0 before the
  * first. On a GPU it waits for it. */
 TORC_API double torc_grad_norm(torc_site at, torc_optimizer *opt);
+/* The loss scale: in f16 small gradients would be 0, so torc_backward() starts from d loss / d loss
+ * = scale, and torc_step() divides what it found by it. A step whose gradients are infinite or NaN,
+ * on whichever rank, is skipped by all of them: no parameter changes, nor anything an optimizer
+ * keeps, and it is none in Adam's correction of bias; torc_steps() counts it, for it used up a
+ * batch. After it the scale is times .backoff, and times .growth after .interval steps in a row
+ * that were not skipped, between 1 and 2^126, from the next torc_backward() after a torc_step() on;
+ * several optimizers that stepped in between count as one. (Micikevicius et al. 2018,
+ * arXiv:1710.03740, section 3.2; the usual values are those of torch.amp.GradScaler.)
+ *
+ * torc_autocast(TORC_F16) switches it on by itself. Here its options are set, on every rank alike,
+ * before torc_ddp(), which compares them, and torc_checkpoint_load(), which goes on with the scale
+ * that the run had; or it is switched .off, or on without f16. Between torc_step() and the next
+ * torc_backward(), of all optimizers: gradients that are added up have one scale.
+ *
+ * Between torc_backward() and torc_step() gradients are `scale` times the true ones, where
+ * torc_grad(), or a compressor, sees them; the loss is not, and norms are the true ones:
+ * torc_clip_grad_norm(), .clip_norm, torc_grad_norm(). Nothing waits for a GPU. Not with
+ * .in_backward. */
+typedef struct torc_loss_scale_options {
+    int _;
+    float initial;    /* 65536 */
+    float growth;     /* 2 */
+    float backoff;    /* 0.5 */
+    int64_t interval; /* 2000 */
+    float fixed;      /* a scale that stays; steps are skipped all the same */
+    bool off;
+} torc_loss_scale_options;
+TORC_API void torc_set_loss_scale(torc_site at, torc_loss_scale_options o);
+/* The scale of the gradients that there are; after torc_step() that of the next torc_backward(). 1:
+ * there is none. On a GPU it waits. */
+TORC_API double torc_loss_scale(void);
 TORC_API float torc_lr(torc_optimizer *opt);
 TORC_API void torc_set_lr(torc_site at, torc_optimizer *opt, float lr);
 TORC_API void torc_optimizer_free(torc_optimizer *opt);
@@ -715,7 +765,7 @@ TORC_API torc_dataset *torc_subset(torc_site at, torc_dataset *of, int64_t first
 TORC_API int64_t torc_dataset_size(torc_dataset *data);
 TORC_API void torc_dataset_free(torc_dataset *data);
 
-/* A NumPy .npy file (little-endian bool, u1, i4, i8, f4, f8, C or Fortran order) as a tensor of
+/* A NumPy .npy file (little-endian bool, u1, i4, i8, f2, f4, f8, C or Fortran order) as a tensor of
  * yours. */
 TORC_API torc_tensor *torc_load_npy(torc_site at, const char *path);
 TORC_API torc_status torc_try_load_npy(const char *path, torc_tensor **out);
@@ -763,9 +813,10 @@ TORC_API torc_status torc_try_load(torc_module *net, const char *path);
 
 /* ---- checkpoints ----
  *
- * All that a run needs to go on as if it had never stopped: weights, the optimizer, the loader's
- * position, random numbers. A run that is stopped and resumed ends with the same weights to the
- * bit on as many ranks, and with .virtual_ranks on any number; every sample is used once an epoch.
+ * All that a run needs to go on as if it had never stopped: weights, the optimizer, the loss
+ * scale, the loader's position, random numbers. A run that is stopped and resumed ends with the
+ * same weights to the bit on as many ranks, and with .virtual_ranks on any number; every sample is
+ * used once an epoch.
  *
  *     torc_checkpoint_load(net, "ckpt", .optimizer = opt, .loader = loader);   starts, or goes on
  *     while (torc_steps(opt) < steps && torc_loader_next(loader, &batch)) {

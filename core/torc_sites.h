@@ -197,6 +197,8 @@
 #define torc_clip_grad_norm(...) torc_clip_grad_norm(TORC_HERE, __VA_ARGS__)
 #define torc_grad_norm(...) torc_grad_norm(TORC_HERE, __VA_ARGS__)
 #define torc_set_lr(...) torc_set_lr(TORC_HERE, __VA_ARGS__)
+#define torc_set_loss_scale(...) \
+    torc_set_loss_scale(TORC_HERE, TORC_OPTIONS_(torc_loss_scale_options, __VA_ARGS__))
 #define torc_mnist(...) torc_mnist(TORC_HERE, __VA_ARGS__)
 #define torc_idx(...) torc_idx(TORC_HERE, __VA_ARGS__)
 #define torc_text(path, ...) \

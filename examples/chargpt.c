@@ -89,7 +89,7 @@ int main(int argc, char **argv)
                         .checkpoint_every = 100};
     gpt_sizes s = {.context = 64, .layers = 4, .heads = 4, .width = 128};
     long sample = 300, valid = 1;
-    int recompute = 0;
+    int recompute = 0, lean = 0;
     double seconds = 0;
     const char *data = "data/input.txt", *name = "chargpt";
     const option table[] = {COMMON_OPTIONS(o),
@@ -99,13 +99,15 @@ int main(int argc, char **argv)
                             {"heads", OPTION_INT, &s.heads, "attention heads"},
                             {"width", OPTION_INT, &s.width, "of the embedding"},
                             {"context", OPTION_INT, &s.context, "characters seen at once"},
-                            {"recompute", OPTION_FLAG, &recompute, "less memory, more time"},
+                            {"lean", OPTION_FLAG, &lean, "less memory, some more time (torc_lean)"},
+                            {"recompute", OPTION_FLAG, &recompute, "the least memory, more time"},
                             {"seconds", OPTION_NUMBER, &seconds, "train for about so long"},
                             {"sample", OPTION_INT, &sample, "characters to write at the end"},
                             {"valid", OPTION_INT, &valid, "0: no validation at the end"},
                             {"name", OPTION_TEXT, &name, "workload in the JSON line"}};
     options_parse(argc, argv, "trains a GPT on the characters of a text", table,
                   sizeof table / sizeof *table);
+    torc_dtype dtype = options_dtype(&o, "chargpt");
     torc_init(&argc, &argv);
     torc_seed((uint64_t)o.seed);
 
@@ -131,7 +133,7 @@ int main(int argc, char **argv)
     for (torc_batch batch; m.steps < m.total && torc_loader_next(loader, &batch);) {
         meter_start_step(&m);
         torc_tensor *loss = NULL;
-        torc_autocast(o.bf16 ? TORC_BF16 : TORC_F32)
+        torc_autocast(dtype) torc_lean(lean)
         {
             loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
         }
@@ -160,8 +162,7 @@ int main(int argc, char **argv)
     if (o.save)
         torc_save(net, o.save);
     meter_write_json(
-        &m, o.json,
-        (result){name, "val_loss", loss, o.batch, o.batch * s.context, o.bf16, o.graph});
+        &m, o.json, (result){name, "val_loss", loss, o.batch, o.batch * s.context, dtype, o.graph});
     meter_free(&m);
     torc_finalize();
     return 0;

@@ -29,7 +29,7 @@ int main(int argc, char **argv)
         .steps = 100, .epochs = 1, .batch = 16, .lr = 6e-4, .seed = 1, .warmup = 20};
     gpt_sizes s = {.vocabulary = 50304, .context = 1024, .layers = 12, .heads = 12, .width = 768};
     long samples = 1024;
-    int recompute = 0;
+    int recompute = 0, lean = 0;
     const char *name = "gpt2";
     const option table[] = {COMMON_OPTIONS(o),
                             {"vocabulary", OPTION_INT, &s.vocabulary, "tokens that there are"},
@@ -38,9 +38,11 @@ int main(int argc, char **argv)
                             {"heads", OPTION_INT, &s.heads, "attention heads"},
                             {"width", OPTION_INT, &s.width, "of the embedding"},
                             {"samples", OPTION_INT, &samples, "sequences in the data set"},
-                            {"recompute", OPTION_FLAG, &recompute, "less memory, more time"},
+                            {"lean", OPTION_FLAG, &lean, "less memory, some more time (torc_lean)"},
+                            {"recompute", OPTION_FLAG, &recompute, "the least memory, more time"},
                             {"name", OPTION_TEXT, &name, "workload in the JSON line"}};
     options_parse(argc, argv, "trains GPT-2 on random tokens", table, sizeof table / sizeof *table);
+    torc_dtype dtype = options_dtype(&o, "gpt2");
     torc_init(&argc, &argv);
     torc_seed((uint64_t)o.seed);
 
@@ -60,7 +62,7 @@ int main(int argc, char **argv)
     for (torc_batch batch; m.steps < m.total && torc_loader_next(loader, &batch);) {
         meter_start_step(&m);
         torc_tensor *loss = NULL;
-        torc_autocast(o.bf16 ? TORC_BF16 : TORC_F32)
+        torc_autocast(dtype) torc_lean(lean)
         {
             loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
         }
@@ -76,7 +78,7 @@ int main(int argc, char **argv)
                      (result){.workload = name,
                               .samples = o.batch,
                               .tokens = o.batch * s.context,
-                              .bf16 = o.bf16,
+                              .dtype = dtype,
                               .graph = o.graph});
     meter_free(&m);
     torc_finalize();

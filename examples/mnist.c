@@ -36,6 +36,7 @@ int main(int argc, char **argv)
                             {"model", OPTION_TEXT, &model, "mlp or cnn"},
                             {"data", OPTION_TEXT, &data, "directory of the IDX files"}};
     options_parse(argc, argv, "trains on MNIST images", table, sizeof table / sizeof *table);
+    torc_dtype dtype = options_dtype(&o, "mnist");
     torc_init(&argc, &argv);
     torc_seed((uint64_t)o.seed);
 
@@ -64,7 +65,7 @@ int main(int argc, char **argv)
     for (torc_batch batch; m.steps < m.total && torc_loader_next(loader, &batch);) {
         meter_start_step(&m);
         torc_tensor *loss = NULL;
-        torc_autocast(o.bf16 ? TORC_BF16 : TORC_F32)
+        torc_autocast(dtype)
         {
             loss = torc_cross_entropy(torc_forward(net, batch.x), batch.y);
         }
@@ -89,7 +90,7 @@ int main(int argc, char **argv)
                100 * right, equal ? "equal to the bit" : "differ");
     if (o.save)
         torc_save(net, o.save);
-    meter_write_json(&m, o.json, (result){model, "accuracy", right, o.batch, 0, o.bf16, o.graph});
+    meter_write_json(&m, o.json, (result){model, "accuracy", right, o.batch, 0, dtype, o.graph});
     meter_free(&m);
     torc_finalize();
     return 0;

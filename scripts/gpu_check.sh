@@ -56,12 +56,15 @@ export TORC_DEVICE=cuda
 small='--vocabulary 512 --context 128 --layers 2 --heads 4 --width 128 --samples 256'
 # shellcheck disable=SC2086
 step nccl 60 env TORC_NCCL=1 $bin/gpt2 $small --steps 30 --json -
+# shellcheck disable=SC2086
+step fp16 60 $bin/gpt2 $small --fp16 --steps 30 --json -
 if [ -n "${DATA_DIR:-}" ]; then
     cnn="$bin/mnist --model cnn --data $DATA_DIR"
     # shellcheck disable=SC2086
     {
         step cnn 60 $cnn --epochs 5
         step cnn-bf16 60 $cnn --epochs 5 --bf16
+        step cnn-fp16 60 $cnn --epochs 5 --fp16
         step cnn-graph 60 $cnn --epochs 5 --graph
         step shared-4 90 $bin/torcrun -n 4 $cnn --epochs 2
     }

@@ -7,6 +7,7 @@
 
 #include "core/cpu/bf16.h"
 #include "core/cpu/cpu.h"
+#include "core/cpu/f16.h"
 
 #include <math.h>
 #include <omp.h>
@@ -69,6 +70,8 @@ static inline double value_at(const tensor *t, int64_t i)
         return *(double *)at;
     case TORC_BF16:
         return bf16_to_f32(*(uint16_t *)at);
+    case TORC_F16:
+        return f16_to_f32(*(uint16_t *)at);
     case TORC_I64:
         return (double)*(int64_t *)at;
     case TORC_I32:
@@ -90,6 +93,9 @@ static inline void set_value(tensor *t, int64_t i, double value)
         break;
     case TORC_BF16:
         *(uint16_t *)at = bf16_from_f32((float)value);
+        break;
+    case TORC_F16:
+        *(uint16_t *)at = f16_from_f32((float)value);
         break;
     case TORC_I64:
         *(int64_t *)at = (int64_t)value;

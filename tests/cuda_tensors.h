@@ -6,6 +6,10 @@
  *     cpu_kernels()->softmax(y.host, x.host, false);
  *     cuda_kernels.softmax(y.gpu, x.gpu, false);
  *     check_twins(y, 1e-6);
+ *
+ * The CPU does not compute in f16: the host's side of such a twin is f32, with values that f16 has.
+ * Its kernels' results are rounded to f16 when they are checked, as the GPU's are once they are
+ * computed.
  */
 #ifndef TESTS_CUDA_TENSORS_H
 #define TESTS_CUDA_TENSORS_H
@@ -18,14 +22,56 @@ typedef struct twin {
     tensor *host, *gpu;
 } twin;
 
-/* Copies the whole storage: what lies between a view's elements shall stay as it is. */
+static inline storage *host_storage(size_t bytes)
+{
+    storage *s = base_alloc(1, sizeof *s);
+    *s = (storage){.data = base_alloc(bytes + 1, 1), .bytes = bytes};
+    return s;
+}
+
+/* f16 becomes f32; views of the same storage do not notice. */
+static inline void widen_host(tensor *t)
+{
+    size_t n = t->store->bytes / sizeof(uint16_t);
+    storage *wide = host_storage(n * sizeof(float));
+    for (size_t i = 0; i < n; i++)
+        ((float *)wide->data)[i] = f16_to_f32(((const uint16_t *)t->store->data)[i]);
+    t->store = wide;
+    t->dtype = TORC_F32;
+}
+
+/* The bytes that a GPU's twin of this dtype has, when it has what the host has. */
+static inline storage *twin_bytes(const tensor *host, torc_dtype dtype)
+{
+    bool narrow = dtype == TORC_F16;
+    size_t bytes = host->store->bytes / (narrow ? 2 : 1);
+    storage *s = host_storage(bytes);
+    for (size_t i = 0; narrow && i < bytes / sizeof(uint16_t); i++)
+        ((uint16_t *)s->data)[i] = f16_from_f32(((const float *)host->store->data)[i]);
+    if (!narrow && bytes)
+        memcpy(s->data, host->store->data, bytes);
+    return s;
+}
+
+/* What the host has now, on the GPU once more, in memory of its own. Copies the whole storage: what
+ * lies between a view's elements shall stay as it is. */
+static inline twin twin_again(twin t)
+{
+    storage *given = twin_bytes(t.host, t.gpu->dtype);
+    tensor *gpu = base_alloc(1, sizeof *gpu);
+    *gpu = *t.gpu;
+    gpu->store = storage_new(given->bytes);
+    device_cuda.from_host(gpu->store->data, given->data, given->bytes);
+    return (twin){t.host, gpu};
+}
+
 static inline twin twin_of(tensor *host)
 {
-    twin t = {host, base_alloc(1, sizeof *host)};
-    *t.gpu = *host;
-    t.gpu->store = storage_new(host->store->bytes);
-    device_cuda.from_host(t.gpu->store->data, host->store->data, host->store->bytes);
-    return t;
+    tensor *gpu = base_alloc(1, sizeof *gpu);
+    *gpu = *host;
+    if (host->dtype == TORC_F16)
+        widen_host(host);
+    return twin_again((twin){host, gpu});
 }
 
 static inline twin twin_random(tensor *host, double low, double high, uint64_t seed)
@@ -40,15 +86,21 @@ static inline void twin_drop(twin t)
     storage_release(t.gpu->store);
 }
 
+/* To what the GPU's dtype has. */
+static inline void round_host(twin t)
+{
+    for (int64_t i = 0; t.gpu->dtype == TORC_F16 && i < tensor_numel(t.host); i++)
+        set_value(t.host, i, f16_to_f32(f16_from_f32((float)value_at(t.host, i))));
+}
+
 /* Every byte of the storage that is no element is the same on both sides, and the elements differ
  * by at most `tolerance` x (1 + |expected|); NaN is only equal to NaN. */
 static inline void check_twins_at(twin t, double tolerance, const char *file, int line)
 {
-    storage *store = base_alloc(1, sizeof *store);
-    *store =
-        (storage){.data = base_alloc(t.host->store->bytes + 1, 1), .bytes = t.host->store->bytes};
+    round_host(t);
+    storage *store = twin_bytes(t.host, t.gpu->dtype), *expected = twin_bytes(t.host, t.gpu->dtype);
     device_cuda.to_host(store->data, t.gpu->store->data, store->bytes);
-    tensor found = *t.host;
+    tensor found = *t.gpu;
     found.store = store;
     for (int64_t i = 0; i < tensor_numel(&found); i++) {
         double f = value_at(&found, i), e = value_at(t.host, i);
@@ -60,7 +112,7 @@ static inline void check_twins_at(twin t, double tolerance, const char *file, in
     }
     for (int64_t i = 0; i < tensor_numel(t.host); i++)
         set_value(&found, i, value_at(t.host, i));
-    test_check(!memcmp(store->data, t.host->store->data, store->bytes), file, line,
+    test_check(!memcmp(store->data, expected->data, store->bytes), file, line,
                "bytes beside the elements of %s were written", tensor_shape_text(&found));
 }
 #define check_twins(t, tolerance) check_twins_at(t, tolerance, __FILE__, __LINE__)

@@ -3,16 +3,10 @@
 
 #include "core/ops/ops.h"
 #include "tests/gradients.h"
-#include "tests/harness.h"
+#include "tests/low.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-/* torc_autocast() has the same values on a processor without bf16 instructions. */
-__attribute__((constructor)) static void on_any_processor(void)
-{
-    setenv("TORC_BF16", "emulate", 1);
-}
 
 /* The definition, with a T x T matrix and a mask. */
 static torc_tensor *by_definition(torc_tensor *q, torc_tensor *k, torc_tensor *v, bool causal)
@@ -80,7 +74,7 @@ TEST(gradients_match_differences)
     }
 }
 
-/* ---- bf16 ---- */
+/* ---- bf16 and f16 ---- */
 
 /* Of all elements, found is off by no more than `relative` of itself and `absolute`. */
 static void check_close(torc_tensor *found, torc_tensor *expected, double relative, double absolute)
@@ -91,8 +85,8 @@ static void check_close(torc_tensor *found, torc_tensor *expected, double relati
     CHECK(torc_item(torc_max(torc_sub(off, bound))) <= absolute);
 }
 
-/* f32 values that bf16 holds as they are, so that copies of them are exact. */
-static torc_tensor *exact_in_bf16(torc_shape shape)
+/* f32 values of 8 bits, which bf16 and f16 hold as they are, so that copies of them are exact. */
+static torc_tensor *exact_in_low(torc_shape shape)
 {
     torc_tensor *t = torc_to(torc_to(torc_rand(shape), TORC_BF16), TORC_F32);
     t = torc_keep(torc_detach(t));
@@ -100,7 +94,7 @@ static torc_tensor *exact_in_bf16(torc_shape shape)
     return t;
 }
 
-/* Gradients of the sum of y: the gradient of y is 1 in bf16 as well. */
+/* Gradients of the sum of y: the gradient of y is 1 in them as well. */
 static torc_tensor *differentiated(test_op f, torc_tensor *const *in, torc_dtype dtype, int n,
                                    torc_tensor **gradients)
 {
@@ -116,55 +110,62 @@ static torc_tensor *differentiated(test_op f, torc_tensor *const *in, torc_dtype
     return y;
 }
 
-/* A result's rounding to bf16, and that of the p it was summed from. */
-#define ROUNDED 0x1.03p-7
-
-/* Scores and sums are those of f32; out is rounded by 2^-8 of itself (it is a mean of values in
- * [0, 1)), and with it delta = sum of out over D: by D / 256. So ds is off by D / 256 scale p, and
- * dq, its product with k below 1, where the p of a row add up to 1, by the same; dk by T times
- * that. As out is rounded twice (its p first), and ds, which is at most D scale p, once, three times
- * as much; and dv has the rounding of p.
- */
-static void check_autocast(test_op f, int n, const torc_shape *shape, int64_t t, int64_t d)
+/* A result's rounding, and that of the p it was summed from. */
+static double rounded(torc_dtype low)
 {
-    torc_tensor *in[3], *low[3], *full[3];
-    for (int i = 0; i < n; i++)
-        in[i] = exact_in_bf16(shape[i]);
-    torc_tensor *exact = differentiated(f, in, TORC_F32, n, full);
-    torc_tensor *y = differentiated(f, in, TORC_BF16, n, low);
-    double delta = 3 * (double)d / 256 / sqrt((double)d);
-    check_close(y, exact, ROUNDED, 1e-5);
-    for (int i = 0; i < n; i++)
-        check_close(low[i], full[i], 0x1.02p-8, 1e-5 + (i == 2 ? 0 : i == 0 && n == 3 ? 1 : t) * delta);
+    return 2.02 * low_unit(low);
 }
 
-TEST(autocast_rounds_results_and_powers)
+/* Scores and sums are those of f32; out is rounded by a unit, 2^-8 or 2^-11, of itself (it is a
+ * mean of values in [0, 1)), and with it delta = sum of out over D: by D units. So ds is off by D
+ * units scale p, and dq, its product with k below 1, where the p of a row add up to 1, by the same;
+ * dk by T times that. As out is rounded twice (its p first), and ds, which is at most D scale p,
+ * once, three times as much; and dv has the rounding of p. */
+static void check_autocast(torc_dtype low, test_op f, int n, const torc_shape *shape, int64_t t,
+                           int64_t d)
+{
+    torc_tensor *in[3], *narrow[3], *full[3];
+    for (int i = 0; i < n; i++)
+        in[i] = exact_in_low(shape[i]);
+    torc_tensor *exact = differentiated(f, in, TORC_F32, n, full);
+    torc_tensor *y = differentiated(f, in, low, n, narrow);
+    double delta = 3 * (double)d * low_unit(low) / sqrt((double)d);
+    check_close(y, exact, rounded(low), 1e-5);
+    for (int i = 0; i < n; i++)
+        check_close(narrow[i], full[i], 1.01 * low_unit(low),
+                    1e-5 + (i == 2             ? 0
+                            : i == 0 && n == 3 ? 1
+                                               : t) *
+                               delta);
+}
+
+TEST_LOW(autocast_rounds_results_and_powers)
 {
     const torc_shape apart[] = {TORC_SHAPE(2, 3, 33, 16), TORC_SHAPE(2, 3, 33, 16),
                                 TORC_SHAPE(2, 3, 33, 16)};
     const torc_shape packed = TORC_SHAPE(2, 33, 3 * 2 * 16);
-    check_autocast(g_attention, 3, apart, 33, 16);
-    check_autocast(g_packed, 1, &packed, 33, 16);
+    check_autocast(low, g_attention, 3, apart, 33, 16);
+    check_autocast(low, g_packed, 1, &packed, 33, 16);
 }
 
 /* q low, k and v masters: what a projection and a table of keys look like. */
-TEST(autocast_mixes_low_and_masters)
+TEST_LOW(autocast_mixes_low_and_masters)
 {
-    torc_tensor *q = torc_to(exact_in_bf16(TORC_SHAPE(1, 2, 9, 8)), TORC_BF16);
-    torc_tensor *k = exact_in_bf16(TORC_SHAPE(1, 2, 9, 8)), *y = NULL;
-    torc_autocast(TORC_BF16) y = torc_scaled_dot_product_attention(q, k, k);
+    torc_tensor *q = torc_to(exact_in_low(TORC_SHAPE(1, 2, 9, 8)), low);
+    torc_tensor *k = exact_in_low(TORC_SHAPE(1, 2, 9, 8)), *y = NULL;
+    torc_autocast(low) y = torc_scaled_dot_product_attention(q, k, k);
     torc_tensor *wide = torc_to(q, TORC_F32);
-    check_close(y, torc_scaled_dot_product_attention(wide, k, k), ROUNDED, 1e-5);
+    check_close(y, torc_scaled_dot_product_attention(wide, k, k), rounded(low), 1e-5);
 }
 
-TEST(bf16_of_the_users_own_stays_bf16)
+TEST_LOW(low_of_the_users_own_stays_low)
 {
-    torc_tensor *x = torc_to(exact_in_bf16(TORC_SHAPE(1, 2, 20, 8)), TORC_BF16);
+    torc_tensor *x = torc_to(exact_in_low(TORC_SHAPE(1, 2, 20, 8)), low);
     torc_tensor *y = torc_scaled_dot_product_attention(x, x, x, .causal = true);
-    CHECK(torc_dtype_of(y) == TORC_BF16);
+    CHECK(torc_dtype_of(y) == low);
     torc_tensor *wide = torc_to(x, TORC_F32);
-    check_close(y, torc_scaled_dot_product_attention(wide, wide, wide, .causal = true), ROUNDED,
-                1e-5);
+    check_close(y, torc_scaled_dot_product_attention(wide, wide, wide, .causal = true),
+                rounded(low), 1e-5);
 }
 
 /* 512 x 512 scores would be 1 MiB a head; backward alone would need several. */

@@ -4,7 +4,9 @@
 #include "allreduce/bucket.h"
 #include "tests/harness.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { PARAMETERS = 5 };
 
@@ -77,6 +79,63 @@ TEST(values_move_with_their_gradients)
     for (int i = 0; i < PARAMETERS; i++)
         for (int k = 0; k < sizes[i]; k++)
             CHECK(((float *)tensor_data(p.parameter[i]->grad))[k] == (float)(1000 * i + k));
+    bucket_plan_free(&p);
+    comm_close(c);
+}
+
+/* ---- memory ---- */
+
+/* A line of /proc/self/status, in kilobytes. */
+static long status_line(const char *name)
+{
+    char line[128];
+    long kilobytes = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, name, strlen(name)))
+            kilobytes = atol(line + strlen(name));
+    if (f)
+        fclose(f);
+    return kilobytes;
+}
+
+/* The peak of resident memory is what there is now. */
+static bool forget_peak(void)
+{
+    FILE *f = fopen("/proc/self/clear_refs", "w");
+    bool done = f && fputs("5", f) >= 0;
+    return f && fclose(f) == 0 && done;
+}
+
+TEST(gradients_are_never_there_twice)
+{
+    enum { MANY = 16, FLOATS = 1 << 18, MEBIBYTES = MANY * FLOATS * sizeof(float) >> 20 };
+    static const int back[MANY] = {15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0};
+    static const int there[MANY] = {3, 1, 0, 2, 5, 7, 4, 6, 11, 10, 8, 9, 15, 12, 14, 13};
+    const char *name[MANY];
+    comm *c;
+    tensor *t[MANY];
+    bucket_plan p;
+    CHECK(comm_open(&c) == TORC_OK);
+    for (int i = 0; i < MANY; i++) {
+        name[i] = "weight";
+        t[i] = tensor_of(&(call){TORC_HERE, "test"}, torc_tensor_new(TORC_SHAPE(FLOATS)));
+    }
+    bucket_plan_open(&p, MANY, t, name);
+    CHECK(bucket_plan_lay(&p, c, 0, back, 1 << 20, 1 << 20) == TORC_OK);
+    for (int i = 0; i < MANY; i++) {
+        t[i]->grad->zero_pending = false;
+        memset(tensor_data(t[i]->grad), i, FLOATS * sizeof(float));
+    }
+    if (!forget_peak())
+        test_skip("this kernel does not forget peaks");
+    long before = status_line("VmRSS:");
+    CHECK(bucket_plan_lay(&p, c, 0, there, 1 << 20, 1 << 20) == TORC_OK);
+    long more = (status_line("VmHWM:") - before) >> 10;
+    test_check(more < MEBIBYTES / 4, __FILE__, __LINE__, "%ld MiB more for gradients of %d", more,
+               (int)MEBIBYTES);
+    for (int i = 0; i < MANY; i++)
+        CHECK_INT(((char *)tensor_data(t[i]->grad))[FLOATS], i);
     bucket_plan_free(&p);
     comm_close(c);
 }

@@ -6,7 +6,7 @@
 
 static bool is_float(torc_dtype dtype)
 {
-    return dtype == TORC_F32 || dtype == TORC_F64 || dtype == TORC_BF16;
+    return dtype == TORC_F32 || dtype == TORC_F64 || dtype_is_low(dtype);
 }
 
 TEST(fill_every_dtype_and_layout)
@@ -49,6 +49,8 @@ static double converted(double value, torc_dtype from, torc_dtype to)
     if (!is_float(to))
         return trunc(value);
     (void)from;
+    if (to == TORC_F16)
+        return f16_to_f32(f16_from_f32((float)value));
     return to == TORC_BF16 ? bf16_to_f32(bf16_from_f32((float)value)) : value;
 }
 

@@ -1,6 +1,6 @@
 /*
  * sgd and adam against torch.optim's formulas in f64, over several steps and stretches of all
- * sizes; sum_squares and scale.
+ * sizes; sum_squares and scale; steps of gradients that are scaled on the way.
  */
 #include "tests/cpu_tensors.h"
 #include "tests/harness.h"
@@ -76,7 +76,7 @@ TEST(sgd_is_torch_optim_sgd)
         w.s[3].m[0] = NAN; /* what was in the buffer before the first step does not count */
         for (int step = 0; step < 5; step++, c.first = false) {
             new_gradients(&w, step);
-            k->sgd(w.s, STRETCHES, c);
+            k->sgd(w.s, STRETCHES, c, NULL);
             sgd_by_hand(&w, c);
         }
         check_parameters(&w, 2e-6);
@@ -115,7 +115,7 @@ TEST(adam_is_torch_optim_adam)
         work w = work_new();
         for (int t = 1; t <= 5; t++) {
             new_gradients(&w, t);
-            k->adam(w.s, STRETCHES, adam_at(kinds[kind], t));
+            k->adam(w.s, STRETCHES, adam_at(kinds[kind], t), NULL);
             adam_by_hand(&w, adam_at(kinds[kind], t));
         }
         check_parameters(&w, 2e-6);
@@ -138,7 +138,7 @@ TEST(adam_does_not_see_the_cut)
         }
         float **a = memory[0], **b = memory[1];
         omp_set_num_threads(1);
-        k->adam(&(stretch){a[0], a[1], a[2], a[3], N}, 1, c);
+        k->adam(&(stretch){a[0], a[1], a[2], a[3], N}, 1, c, NULL);
         stretch parts[1000];
         int n = 0;
         for (int64_t at = 0, size; at < N; at += size, n++) {
@@ -146,7 +146,7 @@ TEST(adam_does_not_see_the_cut)
             parts[n] = (stretch){b[0] + at, b[1] + at, b[2] + at, b[3] + at, size};
         }
         omp_set_num_threads(3);
-        k->adam(parts, n, c);
+        k->adam(parts, n, c, NULL);
         CHECK(!memcmp(a[0], b[0], N * sizeof(float)));
         CHECK(!memcmp(a[3], b[3], N * sizeof(float)));
     }
@@ -190,5 +190,57 @@ TEST(scale_gradients)
         for (int n = 0; n < STRETCHES; n++)
             for (int64_t i = 0; i < sizes[n]; i++)
                 CHECK(w.s[n].g[i] == 0.5f * (float)noise(i * 31 + 7 + n));
+    }
+}
+
+/* ---- gradients that are scaled in registers ---- */
+
+static void step_of(const kernels *k, int kind, work *w, const clipping *c)
+{
+    const adam_step adam = adam_at((adam_step){0.01f, 0.9f, 0.95f, 1e-8f, 0.1f, false, 0, 0}, 3);
+    if (kind == 2)
+        k->adam(w->s, STRETCHES, adam, c);
+    else
+        k->sgd(w->s, STRETCHES, (sgd_step){0.1f, kind * 0.9f, 0, 0.01f, false, false}, c);
+}
+
+static void compare_stretches(const work *a, const work *b)
+{
+    for (int k = 0; k < STRETCHES; k++) {
+        size_t bytes = (size_t)sizes[k] * sizeof(float);
+        CHECK(!memcmp(a->s[k].p, b->s[k].p, bytes));
+        CHECK(!memcmp(a->s[k].m, b->s[k].m, bytes));
+        CHECK(!memcmp(a->s[k].v, b->s[k].v, bytes));
+    }
+}
+
+/* The bits of a pass of scale() before it, weight decay and all: no product is fused into a sum. */
+TEST(a_step_scales_as_scale_does)
+{
+    const clipping c = {.factor = 0.3f};
+    EACH_LEVEL(k)
+    for (int kind = 0; kind < 3; kind++) {
+        work a = work_new(), b = work_new();
+        for (int step = 0; step < 2; step++) {
+            new_gradients(&a, step);
+            new_gradients(&b, step);
+            k->scale(a.s, STRETCHES, &c);
+            step_of(k, kind, &a, NULL);
+            step_of(k, kind, &b, &c);
+        }
+        compare_stretches(&a, &b);
+    }
+}
+
+TEST(a_skipped_step_writes_nothing)
+{
+    const clipping c = {.factor = 0.5f, .skip = 1};
+    EACH_LEVEL(k)
+    for (int kind = 0; kind < 3; kind++) {
+        work a = work_new(), b = work_new();
+        new_gradients(&b, 0);
+        b.s[4].g[7] = NAN;
+        step_of(k, kind, &b, &c);
+        compare_stretches(&a, &b);
     }
 }

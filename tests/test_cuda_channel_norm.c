@@ -13,7 +13,9 @@ typedef struct kind {
 } kind;
 static const kind kinds[] = {{TORC_F32, TORC_F32, 1e-5, 1e-5},
                              {TORC_BF16, TORC_F32, 1e-2, 1e-5},
+                             {TORC_F16, TORC_F32, 0x1p-10, 1e-5},
                              {TORC_F64, TORC_F64, 1e-11, 1e-11}};
+enum { F32, BF16, F16, F64, KINDS };
 
 /* [n, c, h, w], channels first or last; h 0: [n, c] */
 typedef struct shape {
@@ -119,7 +121,7 @@ TEST(every_layout)
                                    {3, 8, 4, 4, true},   {4, 16, 2, 5, true},   {9, 6, 1, 1, true},
                                    {70, 20, 0, 0, true}, {40, 24, 0, 0, false}, {4, 1, 9, 11, true},
                                    {2, 3, 17, 29, false}};
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < KINDS; type++)
         for (int i = 0; i < ARRAY_LENGTH(shapes); i++)
             compare(kinds[type], shapes[i], (i * 3 + type) % 8);
 }
@@ -127,24 +129,24 @@ TEST(every_layout)
 /* Tiles of channels side by side, the last not whole. */
 TEST(many_channels)
 {
-    compare(kinds[0], (shape){3, 300, 2, 2, true}, 5);
-    compare(kinds[1], (shape){5, 264, 0, 0, true}, 7);
-    compare(kinds[2], (shape){2, 200, 2, 2, false}, 5);
+    compare(kinds[F32], (shape){3, 300, 2, 2, true}, 5);
+    compare(kinds[BF16], (shape){5, 264, 0, 0, true}, 7);
+    compare(kinds[F64], (shape){2, 200, 2, 2, false}, 5);
 }
 
 /* Several parts, and more numbers of a thread than a stretch. */
 TEST(long_channels)
 {
-    compare(kinds[0], (shape){11, 1, 60, 50, false}, 7);
-    compare(kinds[1], (shape){2, 2, 160, 120, false}, 5);
-    compare(kinds[0], (shape){5, 32, 20, 30, true}, 5);
-    compare(kinds[1], (shape){3, 250, 20, 5, true}, 5);
-    compare(kinds[2], (shape){300, 130, 0, 0, true}, 5);
+    compare(kinds[F32], (shape){11, 1, 60, 50, false}, 7);
+    compare(kinds[BF16], (shape){2, 2, 160, 120, false}, 5);
+    compare(kinds[F32], (shape){5, 32, 20, 30, true}, 5);
+    compare(kinds[BF16], (shape){3, 250, 20, 5, true}, 5);
+    compare(kinds[F64], (shape){300, 130, 0, 0, true}, 5);
 }
 
 TEST(nothing_to_do)
 {
-    for (int type = 0; type < 3; type++) {
+    for (int type = 0; type < KINDS; type++) {
         compare(kinds[type], (shape){0, 4, 3, 3, true}, 7);
         compare(kinds[type], (shape){0, 4, 3, 3, false}, 4);
         compare(kinds[type], (shape){2, 0, 3, 3, true}, 5);
@@ -156,10 +158,10 @@ TEST(nothing_to_do)
 TEST(large_means_cost_no_digits)
 {
     for (int last = 0; last < 2; last++) {
-        channels z = random_channels(kinds[0], (shape){6, 4, 20, 20, last});
+        channels z = random_channels(kinds[F32], (shape){6, 4, 20, 20, last});
         z.x = twin_random(image(TORC_F32, (shape){6, 4, 20, 20, last}), 999, 1001, 1);
         set_value(z.x.host, 0, 0);
-        z.x = twin_of(z.x.host);
+        z.x = twin_again(z.x);
         compare_forward((kind){TORC_F32, TORC_F32, 1e-3, 2e-6}, &z, true);
         CHECK(value_at(z.var.host, 1) < 0.5);
     }
@@ -170,7 +172,7 @@ TEST(large_means_cost_no_digits_of_f64)
 {
     for (int last = 0; last < 2; last++) {
         shape s = {6, 4, 20, 20, last};
-        channels z = random_channels(kinds[2], s);
+        channels z = random_channels(kinds[F64], s);
         z.x = twin_random(image(TORC_F64, s), 1e6 - 1, 1e6 + 1, 1);
         compare_forward((kind){TORC_F64, TORC_F64, 1e-8, 1e-12}, &z, true);
     }
@@ -178,10 +180,10 @@ TEST(large_means_cost_no_digits_of_f64)
 
 TEST(a_channel_that_is_not_finite_stays_alone)
 {
-    for (int way = 0; way < 6; way++) {
+    for (int way = 0; way < 2 * KINDS; way++) {
         channels z = random_channels(kinds[way / 2], (shape){3, 8, 4, 8, way % 2});
         set_value(z.x.host, 2 * 32 + 5, -INFINITY); /* of channel 2 */
-        z.x = twin_of(z.x.host);
+        z.x = twin_again(z.x);
         cuda_kernels.channel_stats(z.mean.gpu, z.var.gpu, z.x.gpu);
         cpu_kernels()->channel_stats(z.mean.host, z.var.host, z.x.host);
         cpu_kernels()->fill(z.mean.host, 0);

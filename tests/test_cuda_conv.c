@@ -24,8 +24,10 @@ typedef struct types {
     torc_dtype operand, result;
 } types;
 
-static const types all_types[] = {
-    {TORC_F32, TORC_F32}, {TORC_F64, TORC_F64}, {TORC_BF16, TORC_BF16}, {TORC_BF16, TORC_F32}};
+static const types all_types[] = {{TORC_F32, TORC_F32},   {TORC_F64, TORC_F64},
+                                  {TORC_BF16, TORC_BF16}, {TORC_BF16, TORC_F32},
+                                  {TORC_F16, TORC_F16},   {TORC_F16, TORC_F32}};
+enum { TYPES = ARRAY_LENGTH(all_types) };
 
 static twin random_image(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int64_t w, bool last,
                          uint64_t seed)
@@ -36,7 +38,9 @@ static twin random_image(torc_dtype dtype, int64_t n, int64_t c, int64_t h, int6
 /* Sums are exact in f32 up to its rounding; those of many places are off by more. */
 static double tolerance_of(torc_dtype dtype, int64_t terms)
 {
-    return dtype == TORC_BF16 ? 1.0 / 128 : (dtype == TORC_F64 ? 1e-15 : 4e-7) * (30 + terms / 4);
+    if (dtype_is_low(dtype))
+        return dtype == TORC_F16 ? 1.0 / 1024 : 1.0 / 128;
+    return (dtype == TORC_F64 ? 1e-15 : 4e-7) * (30 + (double)(terms / 4));
 }
 
 /* way: channels last of x, of g, adding, with a bias. */
@@ -45,7 +49,7 @@ static void compare(types t, sizes z, int way)
     int64_t rows = places(z.h, z.how), columns = places(z.w, z.how), k = z.how.kernel;
     int64_t seen = k * k * z.c / z.how.groups, sees = k * k * z.o / z.how.groups;
     bool add = way & 4, with_bias = way & 8;
-    torc_dtype wide = t.operand == TORC_BF16 ? TORC_F32 : t.operand;
+    torc_dtype wide = dtype_is_low(t.operand) ? TORC_F32 : t.operand;
     twin x = random_image(t.operand, z.n, z.c, z.h, z.w, way & 1, 1),
          y = random_image(t.result, z.n, z.o, rows, columns, way & 2, 2),
          g = random_image(t.operand, z.n, z.o, rows, columns, way & 2, 3),
@@ -77,12 +81,12 @@ TEST(forward_and_gradients)
     for (int way = 0; way < 16; way++)
         for (int i = 0; i < ARRAY_LENGTH(cases); i++)
             if ((way + i) % 2) /* the other half: every_dtype */
-                compare(all_types[(way + i) / 2 % 4], cases[i], way);
+                compare(all_types[(way + i) / 2 % TYPES], cases[i], way);
 }
 
 TEST(every_dtype)
 {
-    for (int t = 0; t < 4; t++)
+    for (int t = 0; t < TYPES; t++)
         for (int i = 0; i < ARRAY_LENGTH(cases); i++)
             compare(all_types[t], cases[i], 3 + 8 * (i % 2));
 }
@@ -90,7 +94,7 @@ TEST(every_dtype)
 /* Channels in packs of every dtype: tiles of 32, 64 and 128 channels, rests of them, groups. */
 TEST(tiles_of_packs)
 {
-    for (int t = 0; t < 4; t++) {
+    for (int t = 0; t < TYPES; t++) {
         compare(all_types[t], (sizes){2, 8, 9, 9, 24, {3, 1, 1, 1, 1}}, 3);
         compare(all_types[t], (sizes){2, 40, 5, 6, 72, {3, 2, 1, 1, 1}}, 3 + 8);
         compare(all_types[t], (sizes){1, 16, 4, 5, 136, {3, 1, 1, 1, 1}}, 3 + 4);
@@ -102,7 +106,7 @@ TEST(tiles_of_packs)
 /* So many places that the weight's gradient has parts, and y blocks enough for its widest tile. */
 TEST(many_places)
 {
-    for (int t = 0; t < 4; t += 2) {
+    for (int t = 0; t < TYPES; t += 2) {
         compare(all_types[t], (sizes){9, 8, 17, 17, 8, {3, 1, 1, 1, 1}}, 3 + 8);
         compare(all_types[t], (sizes){2, 3, 31, 30, 8, {5, 1, 2, 1, 1}}, 2);
     }
@@ -118,7 +122,7 @@ TEST(many_places)
 TEST(no_channels)
 {
     for (int way = 0; way < 16; way += 3)
-        for (int t = 0; t < 4; t++) {
+        for (int t = 0; t < TYPES; t++) {
             compare(all_types[t], (sizes){2, 0, 4, 4, 3, {3, 1, 0, 1, 1}}, way);
             compare(all_types[t], (sizes){2, 3, 4, 4, 0, {3, 1, 0, 1, 1}}, way);
         }
@@ -137,10 +141,10 @@ static bool same(const tensor *a, const tensor *b)
 static void check_activation(types t, sizes z, elementwise_op act, bool keeps, bool last)
 {
     int64_t rows = places(z.h, z.how), columns = places(z.w, z.how), k = z.how.kernel;
-    tensor *numbers = random_image(t.operand, z.n, z.c, z.h, z.w, last, 1).host, *made_of[4];
-    for (int64_t i = 0; i < tensor_numel(numbers); i += 37)
-        set_value(numbers, i, i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY);
-    tensor *x = twin_of(numbers).gpu;
+    twin numbers = random_image(t.operand, z.n, z.c, z.h, z.w, last, 1);
+    for (int64_t i = 0; i < tensor_numel(numbers.host); i += 37)
+        set_value(numbers.host, i, i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY);
+    tensor *x = twin_again(numbers).gpu, *made_of[4];
     tensor *w = twin_random(made(t.operand, SHAPE(z.o, z.c / z.how.groups, k, k)), -1, 1, 2).gpu;
     for (int i = 0; i < 4; i++)
         made_of[i] = random_image(t.result, z.n, z.o, rows, columns, last, 3).gpu;
@@ -155,7 +159,7 @@ static void check_activation(types t, sizes z, elementwise_op act, bool keeps, b
 TEST(one_pass_has_the_bits_of_two)
 {
     const elementwise_op acts[] = {EW_relu, EW_gelu_tanh, EW_tanh};
-    for (int t = 0; t < 4; t++)
+    for (int t = 0; t < TYPES; t++)
         for (int i = 0; i < ARRAY_LENGTH(cases); i++)
             check_activation(all_types[t], cases[i], acts[i % 3], (i + t) & 1, (i + t) & 2);
 }

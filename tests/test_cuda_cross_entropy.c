@@ -6,8 +6,9 @@
 
 #define IGNORE (-100)
 
-static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F64};
-static const double tolerances[] = {3e-6, 3e-6, 1e-12}, grad_tolerances[] = {3e-6, 1e-2, 1e-12};
+static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F16, TORC_F64};
+static const double tolerances[] = {3e-6, 3e-6, 3e-6, 1e-12};
+static const double grad_tolerances[] = {3e-6, 1e-2, 0x1p-10, 1e-12};
 
 /* Every third target is one to ignore, if any is. */
 static twin targets_of(int64_t n, int64_t classes, bool ignores, int64_t *counted)
@@ -54,7 +55,7 @@ static void compare(int type, int64_t n, int64_t classes, bool ignores, double s
 TEST(rows_of_every_length)
 {
     const int64_t classes[] = {1, 3, 8, 10, 33, 1024, 1027, 4099};
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (int i = 0; i < ARRAY_LENGTH(classes); i++) {
             compare(type, 5, classes[i], i % 2, 0);
             compare(type, 4, classes[i], i % 2 == 0, 0.1);
@@ -63,7 +64,7 @@ TEST(rows_of_every_length)
 
 TEST(more_rows_than_threads_of_a_block)
 {
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         compare(type, 700, 10, true, 0);
 }
 

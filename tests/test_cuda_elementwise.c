@@ -17,12 +17,13 @@ static void compare(elementwise_op op, twin out, int inputs, const twin *in, boo
     check_twins(out, tolerance);
 }
 
-static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F64};
-static const double tolerances[] = {1e-6, 1e-2, 1e-12}; /* bf16: a place of its 8 bits */
+static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F16, TORC_F64};
+/* bf16, f16: a place of their 8 and 11 bits */
+static const double tolerances[] = {1e-6, 1e-2, 0x1p-10, 1e-12};
 
 TEST(every_length_around_a_pack)
 {
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (int64_t n = 0; n < 40; n++)
             for (int add = 0; add < 2; add++) {
                 twin in[] = {twin_random(made(floats[type], SHAPE(n)), 0.3, 3, 1),
@@ -35,7 +36,7 @@ TEST(every_length_around_a_pack)
 
 TEST(every_layout)
 {
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (layout a = CONTIGUOUS; a < LAYOUTS; a++)
             for (layout b = CONTIGUOUS; b < LAYOUTS; b++) {
                 twin in[] = {twin_random(made_as(a, floats[type], SHAPE(3, 4, 5)), 0.3, 3, 1),

@@ -80,6 +80,7 @@ TEST(embedding_of_every_width)
     for (int i = 0; i < ARRAY_LENGTH(widths); i++) {
         compare_embedding(TORC_F32, TORC_F32, 70, 9, widths[i]);
         compare_embedding(TORC_F32, TORC_BF16, 70, 9, widths[i]);
+        compare_embedding(TORC_F32, TORC_F16, 70, 9, widths[i]);
         compare_embedding(TORC_F64, TORC_F64, 70, 9, widths[i]);
     }
 }

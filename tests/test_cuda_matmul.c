@@ -36,7 +36,8 @@ typedef struct types {
 static const types all_types[] = {
     {TORC_F32, TORC_F32, TORC_F32, 2e-5},    {TORC_F64, TORC_F64, TORC_F64, 1e-13},
     {TORC_BF16, TORC_BF16, TORC_BF16, 2e-2}, {TORC_BF16, TORC_BF16, TORC_F32, 2e-2},
-    {TORC_BF16, TORC_F32, TORC_F32, 2e-5},
+    {TORC_BF16, TORC_F32, TORC_F32, 2e-5},   {TORC_F16, TORC_F16, TORC_F32, 2e-3},
+    {TORC_F16, TORC_F32, TORC_F32, 2e-5},
 };
 
 /* way: a, b, out by columns, room between rows, adding, a bias; every `step`th. */

@@ -64,8 +64,8 @@ TEST(sgd)
                                      {0.1f, 0.9f, 0, 0.01f, true, false}};
     for (int kind = 0; kind < ARRAY_LENGTH(kinds); kind++) {
         work w = work_new(kind % 2);
-        cpu_kernels()->sgd(w.host, COUNT, kinds[kind]);
-        cuda_kernels.sgd(w.gpu, COUNT, kinds[kind]);
+        cpu_kernels()->sgd(w.host, COUNT, kinds[kind], NULL);
+        cuda_kernels.sgd(w.gpu, COUNT, kinds[kind], NULL);
         check_work(&w, 1e-6);
     }
 }
@@ -82,8 +82,8 @@ TEST(sgd_starts_from_anything)
     tensor *gpu[] = {t[0].gpu, t[1].gpu, t[2].gpu, t[3].gpu};
     const sgd_step c = {0.1f, 0.9f, 0.5f, 0.01f, false, true};
     const stretch a = stretch_at(host, 0, 9), b = stretch_at(gpu, 0, 9);
-    cpu_kernels()->sgd(&a, 1, c);
-    cuda_kernels.sgd(&b, 1, c);
+    cpu_kernels()->sgd(&a, 1, c, NULL);
+    cuda_kernels.sgd(&b, 1, c, NULL);
     check_twins(t[0], 1e-6);
     check_twins(t[2], 1e-6);
     CHECK(!isnan(value_at(t[0].host, 8)));
@@ -96,8 +96,8 @@ TEST(adam)
                                       {0.01f, 0.9f, 0.95f, 1e-8f, 0.1f, true, 1, 1}};
     for (int kind = 0; kind < ARRAY_LENGTH(kinds); kind++) {
         work w = work_new(kind % 2);
-        cpu_kernels()->adam(w.host, COUNT, kinds[kind]);
-        cuda_kernels.adam(w.gpu, COUNT, kinds[kind]);
+        cpu_kernels()->adam(w.host, COUNT, kinds[kind], NULL);
+        cuda_kernels.adam(w.gpu, COUNT, kinds[kind], NULL);
         check_work(&w, 2e-6);
     }
 }
@@ -121,14 +121,14 @@ TEST(adam_does_not_see_the_cut)
         cut[i] = twin_of(t).gpu;
     }
     const stretch one = stretch_at(whole, 0, N);
-    cuda_kernels.adam(&one, 1, c);
+    cuda_kernels.adam(&one, 1, c, NULL);
     stretch parts[COUNT];
     int64_t n = 0;
     for (int64_t at = 0, size; at < N; at += size) {
         size = min_i64(N - at, 1 + (at * 7 + 13) % 900);
         parts[n++] = stretch_at(cut, at, size);
     }
-    cuda_kernels.adam(parts, n, c);
+    cuda_kernels.adam(parts, n, c, NULL);
     for (int i = 0; i < 4; i++) {
         copy_to_host(a, whole, i, N);
         copy_to_host(b, cut, i, N);
@@ -142,6 +142,68 @@ static storage *clipping_on_gpu(clipping c)
     storage *s = storage_new(sizeof c);
     device_cuda.from_host(s->data, &c, sizeof c);
     return s;
+}
+
+/* Of gradients times a factor, and of none. */
+TEST(steps_that_scale_or_skip)
+{
+    const sgd_step plain = {0.1f, 0, 0, 0.01f, false, false};
+    const sgd_step momentum = {0.1f, 0.9f, 0.5f, 0.01f, false, false};
+    const adam_step adam = {0.01f, 0.9f, 0.95f, 1e-8f, 0.1f, false, 0.1, 0.001};
+    for (int skip = 0; skip < 2; skip++) {
+        work w = work_new(skip);
+        const clipping c = {.factor = 0.3f, .skip = skip};
+        const clipping *there = clipping_on_gpu(c)->data;
+        cpu_kernels()->sgd(w.host, COUNT, plain, &c);
+        cuda_kernels.sgd(w.gpu, COUNT, plain, there);
+        cpu_kernels()->sgd(w.host, COUNT, momentum, &c);
+        cuda_kernels.sgd(w.gpu, COUNT, momentum, there);
+        cpu_kernels()->adam(w.host, COUNT, adam, &c);
+        cuda_kernels.adam(w.gpu, COUNT, adam, there);
+        check_work(&w, skip ? 0 : 2e-6);
+    }
+}
+
+/* The bits of a pass of scale() before the step. */
+TEST(a_step_scales_as_scale_does)
+{
+    const adam_step adam = {0.01f, 0.9f, 0.95f, 1e-8f, 0.1f, false, 0.1, 0.001};
+    const clipping *c = clipping_on_gpu((clipping){.factor = 0.3f})->data;
+    work a = work_new(false), b = work_new(false);
+    static float x[ROOM], y[ROOM];
+    cuda_kernels.scale(a.gpu, COUNT, c);
+    cuda_kernels.adam(a.gpu, COUNT, adam, NULL);
+    cuda_kernels.adam(b.gpu, COUNT, adam, c);
+    for (int i = 0; i < 4; i++) {
+        device_cuda.to_host(x, tensor_data(a.all[i].gpu), sizeof x);
+        device_cuda.to_host(y, tensor_data(b.all[i].gpu), sizeof y);
+        CHECK(i == 1 || !memcmp(x, y, sizeof x));
+    }
+}
+
+/* The three functions of core/clipping.h, to the bit, through good and bad steps. */
+TEST(the_loss_scale_moves_as_on_the_host)
+{
+    const scale_rule rule = {2, 0.25f, 2};
+    loss_scale here = {.scale = 24}, found;
+    clipping c = {0}, seen;
+    storage *scale = storage_new(sizeof here), *s = clipping_on_gpu(c);
+    device_cuda.from_host(scale->data, &here, sizeof here);
+    for (int i = 0; i < 12; i++) {
+        c.squares = i % 5 == 4 ? INFINITY : 100.0 * (i + 1);
+        device_cuda.from_host(s->data, &c, sizeof c);
+        cpu_kernels()->clip(&c, 1, &here);
+        cpu_kernels()->unscale(&c, &here);
+        cpu_kernels()->rescale(&here, rule);
+        cuda_kernels.clip(s->data, 1, scale->data);
+        cuda_kernels.unscale(s->data, scale->data);
+        cuda_kernels.rescale(scale->data, rule);
+        device_cuda.to_host(&seen, s->data, sizeof seen);
+        device_cuda.to_host(&found, scale->data, sizeof found);
+        CHECK(seen.skip == c.skip && seen.factor == c.factor && seen.norm == c.norm);
+        CHECK(found.scale == here.scale && found.good == here.good && !found.skipped);
+        CHECK_INT(c.skip, i % 5 == 4);
+    }
 }
 
 TEST(scale)
@@ -164,8 +226,8 @@ TEST(clip)
         for (double most = 0; most < 3; most += 1.5) {
             clipping c = {.squares = squares[i]}, found;
             storage *s = clipping_on_gpu(c);
-            cpu_kernels()->clip(&c, most);
-            cuda_kernels.clip(s->data, most);
+            cpu_kernels()->clip(&c, most, NULL);
+            cuda_kernels.clip(s->data, most, NULL);
             device_cuda.to_host(&found, s->data, sizeof found);
             CHECK(found.factor == c.factor);
             CHECK(found.norm == c.norm || isnan(c.norm) == isnan(found.norm));

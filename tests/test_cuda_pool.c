@@ -17,8 +17,8 @@ static const sizes cases[] = {
     {2, 0, 4, 4, {2, 2, 0, 1, 1}},    {1, 3, 3, 3, {3, 1, 0, 1, 1}},
     {2, 8, 7, 5, {2, 2, 0, 1, 1}},    {1, 40, 9, 8, {2, 2, 0, 1, 1}},
 };
-static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F64};
-static const double tolerances[] = {1e-6, 1e-2, 1e-13};
+static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F16, TORC_F64};
+static const double tolerances[] = {1e-6, 1e-2, 0x1p-10, 1e-13};
 
 /* With some that win or never win. */
 static twin picture(torc_dtype dtype, const sizes *z, bool last)
@@ -69,7 +69,7 @@ static void compare_avg(int type, const sizes *z, bool x_last, bool y_last)
 
 TEST(windows_of_every_kind)
 {
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (int i = 0; i < ARRAY_LENGTH(cases); i++)
             for (int orders = 0; orders < 4; orders++) {
                 compare_max(type, &cases[i], orders & 1, orders >> 1);

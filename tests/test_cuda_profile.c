@@ -4,10 +4,10 @@
  */
 #include "core/torc.h"
 
-#include "core/device.h"
+#include "allreduce/job.h"
 #include "core/kernels.h"
 #include "core/profile.h"
-#include "tests/harness.h"
+#include "tests/own_gpus.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FEATURES = 32, BATCH = 16, STEPS = 6 };
+enum { FEATURES = 32, WIDTH = 64, BATCH = 16, STEPS = 6 };
+enum { PARAMETERS = 2 * FEATURES * WIDTH + WIDTH + 3 * FEATURES };
 
 /* For a trace, without a table and the limits for it, which an emulated GPU is slow to measure. */
 static void start_keeping(void)
@@ -24,10 +25,14 @@ static void start_keeping(void)
     profile_start_if_asked();
 }
 
-static void train(int steps)
+static torc_module *network(void)
 {
-    torc_module *net = torc_sequential(torc_linear(FEATURES, 64), torc_relu_layer(),
-                                       torc_linear(64, FEATURES), torc_layer_norm(FEATURES));
+    return torc_sequential(torc_linear(FEATURES, WIDTH), torc_relu_layer(),
+                           torc_linear(WIDTH, FEATURES), torc_layer_norm(FEATURES));
+}
+
+static void train(torc_module *net, int steps)
+{
     torc_optimizer *opt = torc_adamw(net, .lr = 1e-3f);
     for (int i = 0; i < steps; i++) {
         torc_tape_clear();
@@ -74,7 +79,7 @@ TEST(the_stream_is_one_lane_that_holds_all_work)
     double last = 0, busy = 0;
     start_keeping();
     double began = torc_seconds();
-    train(STEPS);
+    train(network(), STEPS);
     profile_finish();
     double took = torc_seconds() - began;
     const profile_record **all = profile_records(&count);
@@ -124,14 +129,60 @@ TEST(no_kernel_is_lost)
     CHECK_INT(kernels, CALLS);
 }
 
+/* What every step sums is told by spans beside the kernels, a bucket each, one after the other and
+ * within the time of the run. */
+static void check_beside(const char *name, int buckets, double began)
+{
+    int64_t count, moved = 0;
+    double last = began, now = torc_seconds();
+    const profile_record **all = profile_records(&count);
+    for (int64_t i = 0; i < count; i++) {
+        const profile_record *r = all[i];
+        if (r->lane != PROFILE_BESIDE)
+            continue;
+        CHECK_TEXT(r->name, name);
+        CHECK(!r->at.file && r->at.line >= 0 && r->at.line < buckets);
+        CHECK(r->begin >= last && r->end >= r->begin && r->end <= now);
+        last = r->end;
+        moved += r->bytes;
+    }
+    free(all);
+    CHECK_INT(moved, STEPS * PARAMETERS * (int64_t)sizeof(float));
+}
+
+static void profile_buckets(const char *name)
+{
+    torc_module *net = torc_ddp(network(), .bucket_bytes = 4096, .first_bucket_bytes = 4096);
+    start_keeping();
+    double began = torc_seconds();
+    train(net, STEPS);
+    profile_finish();
+    check_beside(name, torc_ddp_statistics(net).buckets, began);
+    torc_finalize();
+}
+
+TEST_RANKS(buckets_between_gpus_are_spans, 2)
+{
+    ask_for_own_gpus();
+    torc_init(NULL, NULL);
+    skip_if_shared(job_comm((torc_site){0}, "test"));
+    profile_buckets("all-reduce");
+}
+
+TEST_RANKS(buckets_to_the_host_are_spans, 2)
+{
+    torc_init(NULL, NULL);
+    profile_buckets("copy to the host");
+}
+
 TEST(off_no_stamp_is_set)
 {
     start_keeping();
     profile_finish();
-    device_current()->stamp(0);
-    device_current()->stamp(1);
+    device_current()->stamp(0, false);
+    device_current()->stamp(1, false);
     double apart = device_current()->between(0, 1);
-    train(2);
+    train(network(), 2);
     CHECK(device_current()->between(0, 1) == apart);
     CHECK(kernels_here() == device_current()->kernels());
 }
@@ -151,7 +202,7 @@ TEST(the_table_tells_the_time_of_the_gpu)
     CHECK(freopen(path, "w", stderr) != NULL);
     torc_profile_start();
     double began = torc_seconds();
-    train(STEPS);
+    train(network(), STEPS);
     double took = torc_seconds() - began;
     torc_profile_stop();
     fflush(stderr);
@@ -175,7 +226,7 @@ TEST(the_trace_has_a_lane_of_the_stream)
     const char *path = test_path("trace.json");
     setenv("TORC_TRACE", path, 1);
     torc_init(NULL, NULL);
-    train(STEPS);
+    train(network(), STEPS);
     torc_finalize();
     json_t *trace = json_load_file(path, 0, NULL), *e;
     json_t *events = json_is_array(trace) ? trace : json_object_get(trace, "traceEvents");

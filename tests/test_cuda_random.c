@@ -3,11 +3,11 @@
  */
 #include "tests/cuda_tensors.h"
 
-static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F64};
+static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F16, TORC_F64};
 
 TEST(uniform_gives_the_bits_of_the_cpu)
 {
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (int64_t n = 0; n < 1500; n += n < 10 ? 1 : 497) {
             twin out = twin_of(made(floats[type], SHAPE(n)));
             cpu_kernels()->uniform(out.host, 7, UINT64_MAX - 3, -0.3, 1.7);
@@ -18,8 +18,8 @@ TEST(uniform_gives_the_bits_of_the_cpu)
 
 TEST(normal_gives_the_numbers_of_the_cpu)
 {
-    const double tolerances[] = {1e-7, 4e-3, 1e-14};
-    for (int type = 0; type < 3; type++)
+    const double tolerances[] = {1e-7, 4e-3, 0x1p-10, 1e-14};
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (int64_t n = 0; n < 1500; n += n < 10 ? 1 : 497) {
             twin out = twin_of(made(floats[type], SHAPE(n)));
             cpu_kernels()->normal(out.host, 7, 1ull << 33, 1, 2);
@@ -37,7 +37,7 @@ static void compare_dropout(twin out, twin x, double p, bool add)
 
 TEST(dropout_of_every_length_around_a_pack)
 {
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (int64_t n = 0; n < 35; n++)
             for (int add = 0; add < 2; add++) {
                 twin x = twin_random(made(floats[type], SHAPE(n)), -2, 2, 1);
@@ -49,7 +49,7 @@ TEST(dropout_of_every_length_around_a_pack)
 TEST(dropout_of_several_blocks_and_any_probability)
 {
     const double p[] = {0, 0.1, 0.9, 1};
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (int k = 0; k < ARRAY_LENGTH(p); k++) {
             twin x = twin_random(made(floats[type], SHAPE(5003)), -2, 2, 1);
             compare_dropout(twin_of(made(floats[type], SHAPE(5003))), x, p[k], false);
@@ -58,7 +58,7 @@ TEST(dropout_of_several_blocks_and_any_probability)
 
 TEST(dropout_of_every_layout)
 {
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (layout a = CONTIGUOUS; a < REPEATED; a++)
             for (layout b = CONTIGUOUS; b < LAYOUTS; b++) {
                 twin x = twin_random(made_as(b, floats[type], SHAPE(3, 4, 5)), -2, 2, 1);

@@ -4,16 +4,16 @@
  */
 #include "tests/cuda_tensors.h"
 
-static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F64};
-static const double tolerances[] = {1e-5, 1e-5, 1e-12};
+static const torc_dtype floats[] = {TORC_F32, TORC_BF16, TORC_F16, TORC_F64};
+static const double tolerances[] = {1e-5, 1e-5, 1e-5, 1e-12};
 
-/* x with 1 where bit d of `gone` is set; bf16 is summed into f32. */
+/* x with 1 where bit d of `gone` is set; bf16 and f16 are summed into f32. */
 static twin result_of(const tensor *x, unsigned gone, torc_dtype dtype)
 {
     int64_t shape[TORC_MAX_DIMS];
     for (int d = 0; d < x->ndim; d++)
         shape[d] = gone >> d & 1 ? 1 : x->shape[d];
-    return twin_random(made(dtype == TORC_BF16 ? TORC_F32 : dtype, x->ndim, shape), -1, 1, 9);
+    return twin_random(made(dtype_is_low(dtype) ? TORC_F32 : dtype, x->ndim, shape), -1, 1, 9);
 }
 
 static void compare(twin x, unsigned gone, double tolerance)
@@ -29,7 +29,7 @@ static void compare(twin x, unsigned gone, double tolerance)
 
 TEST(every_layout_and_dimensions)
 {
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (layout how = CONTIGUOUS; how < LAYOUTS; how++)
             for (unsigned gone = 0; gone < 8; gone++)
                 compare(twin_random(made_as(how, floats[type], SHAPE(3, 5, 4)), -1, 1, 1), gone,
@@ -39,7 +39,7 @@ TEST(every_layout_and_dimensions)
 TEST(rows_of_a_warp_of_a_block_and_of_many_blocks)
 {
     const int64_t lengths[] = {31, 32, 130, 1023, 1025, 4097, 20001};
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (int i = 0; i < ARRAY_LENGTH(lengths); i++)
             compare(twin_random(made(floats[type], SHAPE(3, lengths[i])), -1, 1, 1), 2,
                     tolerances[type]);
@@ -48,7 +48,7 @@ TEST(rows_of_a_warp_of_a_block_and_of_many_blocks)
 TEST(columns_in_packs_and_one_by_one)
 {
     const int64_t columns[] = {1, 2, 3, 8, 33, 64, 136, 301};
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (int i = 0; i < ARRAY_LENGTH(columns); i++) {
             compare(twin_random(made(floats[type], SHAPE(301, columns[i])), -1, 1, 1), 1,
                     tolerances[type]);
@@ -71,13 +71,16 @@ TEST(rows_that_begin_in_the_middle_of_a_pack)
     compare(twin_random(made_view(x, 2, STRIDES(70, 40), STRIDES(40, 1), 2), -1, 1, 1), 1, 1e-5);
 }
 
-TEST(bf16_rounds_once)
+TEST(low_results_are_rounded_once)
 {
-    twin x = twin_random(made(TORC_BF16, SHAPE(3, 501)), -1, 1, 1);
-    twin out = twin_of(made(TORC_BF16, SHAPE(3, 1)));
-    cpu_kernels()->reduce(REDUCE_SUM, out.host, x.host, 1, false);
-    cuda_kernels.reduce(REDUCE_SUM, out.gpu, x.gpu, 1, false);
-    check_twins(out, 1e-5);
+    const torc_dtype low[] = {TORC_BF16, TORC_F16};
+    for (int i = 0; i < ARRAY_LENGTH(low); i++) {
+        twin x = twin_random(made(low[i], SHAPE(3, 501)), -1, 1, 1);
+        twin out = twin_of(made(low[i], SHAPE(3, 1)));
+        cpu_kernels()->reduce(REDUCE_SUM, out.host, x.host, 1, false);
+        cuda_kernels.reduce(REDUCE_SUM, out.gpu, x.gpu, 1, false);
+        check_twins(out, 1e-5);
+    }
 }
 
 TEST(nan_wins)
@@ -111,7 +114,7 @@ static void compare_argmax(twin x, int dim)
 
 TEST(argmax_of_every_dtype_and_layout)
 {
-    const torc_dtype all[] = {TORC_F32, TORC_F64, TORC_BF16, TORC_I64, TORC_I32, TORC_U8};
+    const torc_dtype all[] = {TORC_F32, TORC_F64, TORC_BF16, TORC_F16, TORC_I64, TORC_I32, TORC_U8};
     for (int type = 0; type < ARRAY_LENGTH(all); type++)
         for (layout how = CONTIGUOUS; how < LAYOUTS; how++)
             for (int dim = 0; dim < 3; dim++) /* few values: of equals the first */
@@ -146,7 +149,7 @@ TEST(argmax_where_all_are_the_same)
 TEST(finite_but_for_one)
 {
     const double bad[] = {1, INFINITY, -INFINITY, NAN};
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < ARRAY_LENGTH(floats); type++)
         for (layout how = CONTIGUOUS; how < LAYOUTS; how++)
             for (int i = 0; i < ARRAY_LENGTH(bad); i++) {
                 tensor *x = made_as(how, floats[type], SHAPE(7, 100));

@@ -198,6 +198,12 @@ TEST_RANKS_DIE(a_wrong_shape_on_every_rank, 2, 1, "inner dimensions differ: [2, 
     torc_matmul(torc_ones(TORC_SHAPE(2, 3)), torc_ones(TORC_SHAPE(4, 5)));
 }
 
+TEST_DIES(hosts_send_bf16_but_no_f16, 1, "expected .compress = TORC_BF16, found float16")
+{
+    start();
+    torc_ddp(network(1), .compress = TORC_F16);
+}
+
 TEST_DIES(outside_a_job, 1, "between torc_init() and torc_finalize()")
 {
     torc_ddp(torc_linear(2, 2));

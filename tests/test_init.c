@@ -74,9 +74,12 @@ TEST(the_world_does_not_decide)
 
 TEST(every_float_dtype_and_layout)
 {
-    torc_tensor *narrow = torc_tensor_new(TORC_SHAPE(MANY), .dtype = TORC_BF16);
-    torc_init_normal(narrow, 0, 1);
-    CHECK_NEAR(deviation_of(torc_to(narrow, TORC_F32)), 1, 0.02);
+    const torc_dtype low[] = {TORC_BF16, TORC_F16};
+    for (int i = 0; i < 2; i++) {
+        torc_tensor *narrow = torc_tensor_new(TORC_SHAPE(MANY), .dtype = low[i]);
+        torc_init_normal(narrow, 0, 1);
+        CHECK_NEAR(deviation_of(torc_to(narrow, TORC_F32)), 1, 0.02);
+    }
     torc_tensor *wide = torc_tensor_new(TORC_SHAPE(MANY), .dtype = TORC_F64);
     torc_init_uniform(wide, 5, 6);
     CHECK_NEAR(mean_of(wide), 5.5, 0.01);

@@ -1,6 +1,6 @@
 /* Losses: values by formula, weights, what is ignored, gradients, labels that are out of range. */
 #include "tests/gradients.h"
-#include "tests/harness.h"
+#include "tests/low.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -136,15 +136,9 @@ TEST_DIES(a_target_of_another_shape, 1, "expected a target of the shape [3, 4], 
     torc_mse_loss(logits(), torc_zeros(TORC_SHAPE(3)));
 }
 
-/* ---- bf16 ---- */
+/* ---- bf16 and f16 ---- */
 
-/* The values are the same on a processor without bf16 instructions. */
-__attribute__((constructor)) static void on_any_processor(void)
-{
-    setenv("TORC_BF16", "emulate", 1);
-}
-
-/* Numbers that bf16 holds exactly, so that only results are rounded. */
+/* Numbers that both hold exactly, so that only results are rounded. */
 static torc_tensor *eighths(torc_shape shape, torc_dtype dtype)
 {
     torc_tensor *t = torc_zeros(shape, .dtype = dtype);
@@ -156,45 +150,45 @@ static torc_tensor *eighths(torc_shape shape, torc_dtype dtype)
     return t;
 }
 
-/* The loss of bf16 logits is the f32 one to the bit, and the gradient that one rounded. */
-TEST(cross_entropy_of_bf16)
+/* The loss of low logits is the f32 one to the bit, and the gradient that one rounded. */
+TEST_LOW(cross_entropy_of_low)
 {
     int64_t classes[] = {0, 3, 7};
     torc_tensor *target = torc_zeros(TORC_SHAPE(3), .dtype = TORC_I64);
     torc_write(target, TORC_I64, classes, 3);
     torc_tensor *x = eighths(TORC_SHAPE(3, 8), TORC_F32);
-    torc_tensor *low = eighths(TORC_SHAPE(3, 8), TORC_BF16);
+    torc_tensor *narrow = eighths(TORC_SHAPE(3, 8), low);
     torc_tensor *loss = torc_cross_entropy(x, target);
-    torc_tensor *low_loss = torc_cross_entropy(low, target);
+    torc_tensor *low_loss = torc_cross_entropy(narrow, target);
     CHECK_INT(torc_dtype_of(low_loss), TORC_F32);
     CHECK_NEAR(torc_item(low_loss), torc_item(loss), 0);
     torc_backward(torc_add(loss, low_loss));
-    CHECK_INT(torc_dtype_of(torc_grad(low)), TORC_BF16);
+    CHECK_INT(torc_dtype_of(torc_grad(narrow)), low);
     float d[24], low_d[24];
     torc_read(torc_grad(x), TORC_F32, d, 24);
-    torc_read(torc_grad(low), TORC_F32, low_d, 24);
+    torc_read(torc_grad(narrow), TORC_F32, low_d, 24);
     for (int i = 0; i < 24; i++)
-        CHECK(fabsf(low_d[i] - d[i]) <= 0x1p-8f * fabsf(d[i]));
+        CHECK(fabsf(low_d[i] - d[i]) <= (float)low_unit(low) * fabsf(d[i]));
 }
 
-/* A bf16 prediction and an f32 target: as if the prediction had been f32. */
-TEST(two_dtypes_meet_in_autocast)
+/* A low prediction and an f32 target: as if the prediction had been f32. */
+TEST_LOW(two_dtypes_meet_in_autocast)
 {
-    torc_tensor *x = eighths(TORC_SHAPE(24), TORC_F32), *low = eighths(TORC_SHAPE(24), TORC_BF16);
+    torc_tensor *x = eighths(TORC_SHAPE(24), TORC_F32), *narrow = eighths(TORC_SHAPE(24), low);
     torc_tensor *target = torc_full(TORC_SHAPE(24), 0.3);
-    torc_autocast(TORC_BF16)
+    torc_autocast(low)
     {
-        torc_tensor *l1 = torc_l1_loss(low, target), *bce = torc_bce_with_logits(low, target);
-        torc_tensor *mse = torc_mse_loss(low, target);
+        torc_tensor *l1 = torc_l1_loss(narrow, target), *bce = torc_bce_with_logits(narrow, target);
+        torc_tensor *mse = torc_mse_loss(narrow, target);
         CHECK_INT(torc_dtype_of(mse), TORC_F32);
         CHECK_NEAR(torc_item(mse), torc_item(torc_mse_loss(x, target)), 0);
         CHECK_NEAR(torc_item(l1), torc_item(torc_l1_loss(x, target)), 0);
         CHECK_NEAR(torc_item(bce), torc_item(torc_bce_with_logits(x, target)), 0);
         torc_backward(mse);
     }
-    CHECK_INT(torc_dtype_of(torc_grad(low)), TORC_BF16);
-    CHECK_NEAR(torc_item(torc_sum(torc_to(torc_grad(low), TORC_F64))),
-               2.0 / 24 * (-0.5 / 8 * 24 - 0.3 * 24), 0x1p-8);
+    CHECK_INT(torc_dtype_of(torc_grad(narrow)), low);
+    CHECK_NEAR(torc_item(torc_sum(torc_to(torc_grad(narrow), TORC_F64))),
+               2.0 / 24 * (-0.5 / 8 * 24 - 0.3 * 24), low_unit(low));
 }
 
 TEST_DIES(two_dtypes_do_not_meet_outside, 1, "torc_mse_loss: dtypes differ")

@@ -1,10 +1,10 @@
-/* layer norm and batch norm as ops: statistics by formula, running ones, gradients; in bf16; with
- * the addition of a residual connection before, fused and not. */
+/* layer norm and batch norm as ops: statistics by formula, running ones, gradients; low dtypes;
+ * with the addition of a residual connection before, fused and not. */
 #include "core/torc.h"
 
 #include "core/ops/ops.h"
 #include "tests/gradients.h"
-#include "tests/harness.h"
+#include "tests/low.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -101,7 +101,7 @@ TEST(a_tensor_may_be_weight_and_bias)
     check_gradients("batch_norm", g_batch_norm_of_one, "training", 2, rows, -1, 1);
 }
 
-/* ---- bf16 ---- */
+/* ---- bf16 and f16 ---- */
 
 enum { ROOM = 4096 };
 
@@ -131,32 +131,32 @@ static void check_near(torc_tensor *a, torc_tensor *b, double absolute, double r
 }
 
 /* Given g, the gradient of y: that of x, and of w in its own dtype. */
-static void check_low(torc_tensor *x, torc_tensor *w, torc_tensor *y, torc_tensor *wide_x,
-                      torc_tensor *wide_w, torc_tensor *wide_y)
+static void check_low(torc_dtype low, torc_tensor *x, torc_tensor *w, torc_tensor *y,
+                      torc_tensor *wide_x, torc_tensor *wide_w, torc_tensor *wide_y)
 {
-    torc_tensor *g = torc_to(torc_randn(torc_shape_of(y)), TORC_BF16);
-    CHECK_INT(torc_dtype_of(y), TORC_BF16);
-    check_near(y, wide_y, 1e-5, 0x1p-8);
+    torc_tensor *g = torc_to(torc_randn(torc_shape_of(y)), low);
+    CHECK_INT(torc_dtype_of(y), low);
+    check_near(y, wide_y, 1e-5, low_unit(low));
     torc_backward(torc_sum(torc_mul(torc_to(y, TORC_F32), torc_to(g, TORC_F32))));
     torc_backward(torc_sum(torc_mul(wide_y, torc_to(g, TORC_F32))));
-    check_near(torc_grad(x), torc_grad(wide_x), 1e-5, 0x1p-8);
+    check_near(torc_grad(x), torc_grad(wide_x), 1e-5, low_unit(low));
     check_near(torc_grad(w), torc_grad(wide_w), 1e-5,
-               torc_dtype_of(w) == TORC_BF16 ? 0x1p-8 : 1e-5);
+               torc_dtype_of(w) == low ? low_unit(low) : 1e-5);
     torc_tape_clear();
 }
 
 /* Beside weights of f32, and of its own dtype: what f32 gives, rounded once. */
-TEST(bf16_is_rounded_once)
+TEST_LOW(low_is_rounded_once)
 {
     const torc_shape rows = TORC_SHAPE(9, 35), images = TORC_SHAPE(3, 5, 4, 6);
-    for (int low = 0; low < 2; low++) {
-        torc_dtype dtype = low ? TORC_BF16 : TORC_F32;
-        torc_tensor *x = drawn(rows, TORC_BF16), *w = drawn(TORC_SHAPE(35), dtype);
+    for (int own = 0; own < 2; own++) {
+        torc_dtype dtype = own ? low : TORC_F32;
+        torc_tensor *x = drawn(rows, low), *w = drawn(TORC_SHAPE(35), dtype);
         torc_tensor *wide_x = widened(x), *wide_w = widened(w);
-        check_low(x, w, torc_layer_norm_op(x, w, torc_detach(w), 0), wide_x, wide_w,
+        check_low(low, x, w, torc_layer_norm_op(x, w, torc_detach(w), 0), wide_x, wide_w,
                   torc_layer_norm_op(wide_x, wide_w, torc_detach(wide_w), 0));
 
-        x = drawn(images, TORC_BF16), w = drawn(TORC_SHAPE(5), dtype);
+        x = drawn(images, low), w = drawn(TORC_SHAPE(5), dtype);
         wide_x = widened(x), wide_w = widened(w);
         torc_tensor *mean[2], *var[2], *y[2];
         for (int i = 0; i < 2; i++) {
@@ -168,7 +168,7 @@ TEST(bf16_is_rounded_once)
         }
         check_near(mean[0], mean[1], 1e-6, 0);
         check_near(var[0], var[1], 1e-6, 0);
-        check_low(x, w, y[0], wide_x, wide_w, y[1]);
+        check_low(low, x, w, y[0], wide_x, wide_w, y[1]);
     }
 }
 
@@ -236,26 +236,25 @@ static void check_fused(torc_shape shape, torc_shape of_branch, torc_dtype dtype
     torc_tape_clear();
 }
 
-TEST(an_addition_in_the_kernel_is_one_before_it)
+TEST_LOW(an_addition_in_the_kernel_is_one_before_it)
 {
     const torc_shape shapes[] = {TORC_SHAPE(0, 5), TORC_SHAPE(1, 1), TORC_SHAPE(7),
                                  TORC_SHAPE(2, 33), TORC_SHAPE(3, 5, 64)};
     for (size_t i = 0; i < ARRAY_LENGTH(shapes); i++) {
         check_fused(shapes[i], shapes[i], TORC_F32, TORC_F32, TORC_F32);
         check_fused(shapes[i], shapes[i], TORC_F64, TORC_F64, TORC_F64);
-        check_fused(shapes[i], shapes[i], TORC_BF16, TORC_BF16, TORC_F32);
-        check_fused(shapes[i], shapes[i], TORC_BF16, TORC_BF16, TORC_BF16);
+        check_fused(shapes[i], shapes[i], low, low, TORC_F32);
+        check_fused(shapes[i], shapes[i], low, low, low);
     }
 }
 
-TEST(what_cannot_be_fused_is_added_before)
+TEST_LOW(what_cannot_be_fused_is_added_before)
 {
     check_fused(TORC_SHAPE(3, 20), TORC_SHAPE(20), TORC_F32, TORC_F32, TORC_F32);
-    setenv("TORC_BF16", "emulate", 1);
-    torc_autocast(TORC_BF16)
+    torc_autocast(low)
     {
-        check_fused(TORC_SHAPE(3, 20), TORC_SHAPE(3, 20), TORC_F32, TORC_BF16, TORC_F32);
-        check_fused(TORC_SHAPE(3, 20), TORC_SHAPE(3, 20), TORC_BF16, TORC_F32, TORC_F32);
+        check_fused(TORC_SHAPE(3, 20), TORC_SHAPE(3, 20), TORC_F32, low, TORC_F32);
+        check_fused(TORC_SHAPE(3, 20), TORC_SHAPE(3, 20), low, TORC_F32, TORC_F32);
     }
 }
 

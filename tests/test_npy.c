@@ -60,6 +60,7 @@ TEST(every_dtype_in_both_orders)
     static const int64_t i8[] = {1, 2, 3, 4, 5, 6};
     static const float f4[] = {1, 2, 3, 4, 5, 6};
     static const double f8[] = {1, 2, 3, 4, 5, 6};
+    static const uint16_t f2[] = {0x3c00, 0x4000, 0x4200, 0x4400, 0x4500, 0x4600};
     static const struct {
         const char *descr;
         torc_dtype dtype;
@@ -67,7 +68,8 @@ TEST(every_dtype_in_both_orders)
         size_t n;
     } cases[] = {{"|b1", TORC_BOOL, b1, sizeof b1}, {"|u1", TORC_U8, u1, sizeof u1},
                  {"<i4", TORC_I32, i4, sizeof i4},  {"<i8", TORC_I64, i8, sizeof i8},
-                 {"<f4", TORC_F32, f4, sizeof f4},  {"<f8", TORC_F64, f8, sizeof f8}};
+                 {"<f4", TORC_F32, f4, sizeof f4},  {"<f8", TORC_F64, f8, sizeof f8},
+                 {"<f2", TORC_F16, f2, sizeof f2}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int fortran = 0; fortran < 2; fortran++) {
             bool is_bool = cases[i].dtype == TORC_BOOL;
@@ -142,7 +144,7 @@ TEST(wrong_headers_get_a_sentence)
 {
     static const char *const cases[] = {
         DICT("'>f4'", "False", "(1,)"), /* big-endian */
-        DICT("'<f2'", "False", "(1,)"), /* dtypes that torc has not */
+        DICT("'<f16'", "False", "(1,)"), /* dtypes that torc has not */
         DICT("'<c8'", "False", "(1,)"),
         DICT("'|O'", "False", "(1,)"),
         DICT("[('a', '<f4')]", "False", "(1,)"),

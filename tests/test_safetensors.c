@@ -51,11 +51,13 @@ TEST(metadata_and_any_order_are_fine)
 {
     const char *header = "{\"__metadata__\":{\"format\":\"pt\"},"
                          "\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[4,6]},"
+                         "\"c\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[6,8]},"
                          "\"a\":{\"shape\":[1],\"data_offsets\":[0,4],\"dtype\":\"F32\"}}   ";
-    write_bytes(test_path("f"), header, strlen(header), 6);
+    write_bytes(test_path("f"), header, strlen(header), 8);
     saved_file f;
     CHECK(safetensors_open(test_path("f"), &f) == TORC_OK);
-    CHECK_INT(f.count, 2);
+    CHECK_INT(f.count, 3);
+    CHECK_INT(safetensors_find(&f, "c")->dtype, TORC_F16);
     CHECK_INT(((const uint8_t *)safetensors_find(&f, "b")->data)[0], 4);
     safetensors_close(&f);
 }

@@ -32,7 +32,9 @@ TEST(conversions_follow_c)
     CHECK_INT(whole[0], 1);
     CHECK_INT(whole[1], 0);
     torc_tensor *third = torc_full(TORC_SHAPE(1), 1.0 / 3, .dtype = TORC_BF16);
-    CHECK_NEAR(torc_item(third), 0.333984375, 0); /* rounded to nearest: 171 / 512 */
+    CHECK_NEAR(torc_item(third), 171.0 / 512, 0); /* rounded to nearest */
+    third = torc_full(TORC_SHAPE(1), 1.0 / 3, .dtype = TORC_F16);
+    CHECK_NEAR(torc_item(third), 1365.0 / 4096, 0);
 }
 
 static torc_tensor *g_where(torc_tensor *const *in, const void *how)

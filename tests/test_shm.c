@@ -83,6 +83,44 @@ TEST_RANKS(each_host_has_its_own, 4)
     comm_close(c);
 }
 
+/* Pages that are whole go, on every rank; what shares a page with something else stays. */
+static void check_discard(const char *way)
+{
+    enum { PAGE = 4096, PAGES = 5, FIRST = 100, SOME = 3 * PAGE };
+    setenv("TORC_SHM", way, 1);
+    comm *c = joined();
+    comm_window *w;
+    ok(comm_window_open(c, PAGES * PAGE, "window", &w));
+    char *mine = w->part[w->me];
+    memset(mine, 7, PAGES * PAGE);
+    ok(comm_barrier(c, "written"));
+    comm_window_discard(w, mine + FIRST, SOME);
+    comm_window_discard(w, mine + PAGE / 2, PAGE); /* no whole page */
+    ok(comm_barrier(c, "discarded"));
+    for (int i = 0; i < w->ranks; i++)
+        for (int at = 0; w->part[i] && at < PAGES * PAGE; at++)
+            if (w->part[i][at] != (at >= PAGE && at < SOME ? 0 : 7))
+                CHECK_INT(at, -1);
+    ok(comm_barrier(c, "read"));
+    comm_window_close(w);
+    comm_close(c);
+}
+
+TEST_RANKS(pages_of_a_memfd_go, 2)
+{
+    check_discard("memfd");
+}
+
+TEST_RANKS(pages_of_a_file_go, 2)
+{
+    check_discard("file");
+}
+
+TEST_RANKS(pages_of_private_memory_go, 2)
+{
+    check_discard("private");
+}
+
 TEST_RANKS(sizes_must_agree, 2)
 {
     comm *c = joined();

@@ -1,7 +1,7 @@
 /* softmax, log_softmax, logsumexp as ops: values against exp and log in double, large inputs,
  * gradients. */
 #include "tests/gradients.h"
-#include "tests/harness.h"
+#include "tests/low.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -47,23 +47,17 @@ TEST(gradients_match_differences)
         }
 }
 
-/* ---- bf16 ---- */
-
-/* The values are the same on a processor without bf16 instructions. */
-__attribute__((constructor)) static void on_any_processor(void)
-{
-    setenv("TORC_BF16", "emulate", 1);
-}
+/* ---- bf16 and f16 ---- */
 
 /* Computed in f32 either way; in autocast the result stays that. */
-TEST(of_bf16)
+TEST_LOW(of_low)
 {
-    torc_tensor *x = torc_to(torc_randn(TORC_SHAPE(5, 33)), TORC_BF16);
+    torc_tensor *x = torc_to(torc_randn(TORC_SHAPE(5, 33)), low);
     torc_set_requires_grad(x, true);
-    CHECK_INT(torc_dtype_of(torc_softmax(x, -1)), TORC_BF16);
-    CHECK_INT(torc_dtype_of(torc_logsumexp(x)), TORC_BF16);
+    CHECK_INT(torc_dtype_of(torc_softmax(x, -1)), low);
+    CHECK_INT(torc_dtype_of(torc_logsumexp(x)), low);
     torc_tensor *exact = torc_softmax(torc_to(x, TORC_F32), -1);
-    torc_autocast(TORC_BF16)
+    torc_autocast(low)
     {
         torc_tensor *y = torc_softmax(x, -1);
         CHECK_INT(torc_dtype_of(y), TORC_F32);
@@ -72,5 +66,5 @@ TEST(of_bf16)
         CHECK(torc_item(torc_max(torc_abs(torc_sub(y, exact)))) == 0);
         torc_backward(torc_sum(torc_mul(y, y)));
     }
-    CHECK_INT(torc_dtype_of(torc_grad(x)), TORC_BF16);
+    CHECK_INT(torc_dtype_of(torc_grad(x)), low);
 }

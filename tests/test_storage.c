@@ -46,6 +46,62 @@ TEST(a_large_block_serves_where_its_own_class_is_empty)
     CHECK_INT(torc_memory().live_bytes, 0);
 }
 
+/* What is left of it is a block; when both are free, in whatever order, it is one again. */
+TEST(a_large_block_is_split_and_whole_again)
+{
+    enum { WHOLE = 24 << 20, PART = 20 << 20, REST = WHOLE - PART };
+    storage *whole = storage_new(WHOLE);
+    char *data = whole->data;
+    storage_release(whole);
+    for (int order = 0; order < 2; order++) {
+        storage *part = storage_new(PART), *rest = storage_new(REST);
+        CHECK(part->data == data);
+        CHECK(rest->data == data + PART);
+        CHECK_INT(torc_memory().live_bytes, WHOLE);
+        storage_release(order ? part : rest);
+        storage_trim(); /* of a block in use nothing goes */
+        CHECK_INT(torc_memory().held_bytes, WHOLE);
+        storage_release(order ? rest : part);
+        whole = storage_new(WHOLE);
+        CHECK(whole->data == data);
+        storage_release(whole);
+    }
+    CHECK_INT(torc_memory().allocations, 1);
+    storage_trim();
+    CHECK_INT(torc_memory().held_bytes, 0);
+}
+
+/* A few hundred blocks of random sizes, each with its number at both ends. */
+static void check_blocks_apart(void)
+{
+    enum { BLOCKS = 40, TURNS = 4000 };
+    storage *s[BLOCKS] = {0};
+    for (uint32_t turn = 0, random = 1; turn < TURNS + BLOCKS; turn++) {
+        random = random * 1664525 + 1013904223;
+        int i = turn < TURNS ? (int)(random >> 16) % BLOCKS : (int)(turn - TURNS);
+        if (s[i]) {
+            char *data = s[i]->data;
+            CHECK(data[0] == i && data[s[i]->bytes - 1] == i);
+            storage_release(s[i]);
+            s[i] = NULL;
+        } else if (turn < TURNS) {
+            s[i] = storage_new((size_t)1 << (18 + random % 5) | (random >> 8 & 0x3ffff));
+            char *data = s[i]->data;
+            data[0] = data[s[i]->bytes - 1] = (char)i;
+        }
+    }
+    CHECK_INT(torc_memory().live_bytes, 0);
+    storage_trim(); /* all are whole again */
+    CHECK_INT(torc_memory().held_bytes, 0);
+}
+
+TEST(blocks_never_overlap)
+{
+    check_blocks_apart();
+    storage_lowest_first();
+    check_blocks_apart();
+}
+
 TEST(sizes_that_change_do_not_pile_up)
 {
     for (size_t size = 1; size < 200; size += 10) { /* 1 GB and more if each stayed */

@@ -50,9 +50,9 @@ static void cpu_from_host(void *memory, const void *host, size_t bytes)
 }
 
 /* What oneDNN's code for bf16 needs: AVX-512 BF16, or AMX beyond it. */
-static bool cpu_multiplies_bf16(void)
+static bool cpu_multiplies(torc_dtype low)
 {
-    return __builtin_cpu_supports("avx512bf16");
+    return low == TORC_BF16 && __builtin_cpu_supports("avx512bf16");
 }
 
 const device device_cpu = {
@@ -63,5 +63,6 @@ const device device_cpu = {
     .to_host = cpu_to_host,
     .from_host = cpu_from_host,
     .kernels = cpu_kernels,
-    .multiplies_bf16 = cpu_multiplies_bf16,
+    .computes = DTYPE_BITS_ALL & ~DTYPE_BIT(TORC_F16),
+    .multiplies = cpu_multiplies,
 };

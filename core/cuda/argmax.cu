@@ -46,8 +46,7 @@ __device__ static inline best<T> best_of(const walk &lines, const walk &elements
 
 template <class T, class TEAM> __global__ void argmax_lines(walk lines, walk elements)
 {
-    EACH_ROW(TEAM, line, lines.numel)
-    {
+    EACH_ROW(TEAM, line, lines.numel) {
         best<T> found = best_of<T, TEAM>(lines, elements, line);
         if (TEAM::rank() == 0)
             ((int64_t *)lines.operand[1].data)[place_in(lines, 1, line)] = found.place;
@@ -93,8 +92,7 @@ void cuda_argmax(tensor *out, const tensor *x, int dim)
 template <class T> __global__ void find_infinite(walk w, int *found)
 {
     bool finite = true;
-    EACH(i, w.numel)
-    {
+    EACH(i, w.numel) {
         T x = place_read<T>(w.operand[0], w.operand[0].dense ? i : place_in(w, 0, i));
         finite = finite && isfinite(x);
     }

@@ -16,8 +16,9 @@
  *                    +--------+--------+--------+
  *
  * Scores are never scaled: p is a power of 2, 2^(s scale log2(e) - m scale log2(e)), one fused
- * multiplication and addition. bf16: p is rounded to bf16 before it meets v, l is the sum of what
- * it was before; so out is off by at most 2^-8 of the mean of |v|, and is rounded once more.
+ * multiplication and addition. bf16 and f16: p is rounded to that before it meets v, l is the sum
+ * of what it was before; so out is off by at most 2^-8, or 2^-11, of the mean of |v| (in f16 also
+ * by 2^-25 of a |v| whose p is below 2^-14), and is rounded once more.
  */
 #include "core/cuda/attention_tile.h"
 
@@ -38,8 +39,8 @@ template <class C> struct softmax_rows {
 /* | queries | keys | values | keys | values |: of two passing tiles, by turns */
 template <class C> struct forward_tiles {
     static constexpr int OWN = own_tile<C>::SIZE, PASSING = passing_tile<C>::SIZE;
-    static constexpr int BYTES = (OWN + 4 * PASSING) * (int)sizeof(bf16);
-    bf16 *shared;
+    static constexpr int BYTES = (OWN + 4 * PASSING) * (int)sizeof(uint16_t);
+    uint16_t *shared;
 
     __device__ own_tile<C> q() const
     {
@@ -141,7 +142,7 @@ __device__ static inline void finish(const forward &f, int head, int row, softma
 /* A block's queries; what is begun is in one buffer while the other is worked on. */
 template <class C> __global__ void __launch_bounds__(C::THREADS) attention_tiles(forward f)
 {
-    SHARED_BYTES(bf16, shared);
+    SHARED_BYTES(uint16_t, shared);
     forward_tiles<C> tiles = {shared};
     block_place place = place_of_block(f.blocks);
     int first = ((int)f.blocks.tiles - 1 - place.tile) * C::OWN; /* the last sees most */
@@ -203,16 +204,24 @@ template <class C> static void launch(forward &f)
 }
 
 /* No cut takes more than 99 KiB of shared memory, which is what any GPU since sm_80 has. */
-static void launch_fitting(forward &f, bool wide, bool low)
+template <class E> static void launch_low(forward &f, bool wide)
 {
-    if (low && !wide)
-        launch<cut<64, 1, 4, 2, 64, true>>(f);
-    else if (low)
-        launch<cut<128, 1, 4, 2, 32, false>>(f);
-    else if (!wide)
-        launch<cut<64, 3, 4, 1, 32, false>>(f);
+    if (wide)
+        launch<cut<E, 128, 1, 4, 2, 32, false>>(f);
     else
-        launch<cut<128, 3, 4, 1, 16, false>>(f);
+        launch<cut<E, 64, 1, 4, 2, 64, true>>(f);
+}
+
+static void launch_fitting(forward &f, bool wide, torc_dtype dtype)
+{
+    if (dtype == TORC_F16)
+        launch_low<f16>(f, wide);
+    else if (dtype == TORC_BF16)
+        launch_low<bf16>(f, wide);
+    else if (wide)
+        launch<cut<bf16, 128, 3, 4, 1, 16, false>>(f);
+    else
+        launch<cut<bf16, 64, 3, 4, 1, 32, false>>(f);
 }
 
 void cuda_attention(tensor *out, tensor *lse, const tensor *q, const tensor *k, const tensor *v,
@@ -223,16 +232,15 @@ void cuda_attention(tensor *out, tensor *lse, const tensor *q, const tensor *k, 
         attention_plain(out, lse, q, k, v, &h);
         return;
     }
-    bool low = q->dtype == TORC_BF16;
     forward f = {};
     f.h = h;
     f.out = target_of(out, false);
     f.lse = (float *)tensor_data(lse);
-    f.q = parts_of(q, &h, low ? 1 : 3);
-    f.k = parts_of(k, &h, low ? 1 : 3);
-    f.v = parts_of(v, &h, low ? 1 : 3);
+    f.q = parts_of(q, &h);
+    f.k = parts_of(k, &h);
+    f.v = parts_of(v, &h);
     f.unit = (float)(scale * ATTENTION_LOG2_E);
-    launch_fitting(f, h.width > 64, low);
+    launch_fitting(f, h.width > 64, q->dtype);
     parts_drop(&f.q);
     parts_drop(&f.k);
     parts_drop(&f.v);

@@ -1,7 +1,7 @@
 /*
  * attention -- what the files of attention share on the GPU.
  *
- *     attention.cu         forward   }  on tensor cores: bf16 and f32, D up to 128
+ *     attention.cu         forward   }  on tensor cores: all but f64, D up to 128
  *     attention_grad.cu    backward  }
  *     attention_tile.h     their tiles in shared memory, and products of them
  *     attention_pack.cu    operands in the form that tiles are read from
@@ -163,18 +163,18 @@ template <class T> struct alignas(2 * sizeof(T)) query_state {
 /* The largest width that they take, and the largest number of rows. */
 enum { TILE_WIDTH = 128, TILE_ROWS_MOST = 1 << 30 };
 
-/* bf16, in `parts` of which the element is the sum; rows begin at multiples of 16 bytes, and what
- * there is of them is whole packs of 8. */
+/* bf16 or f16, in parts of which the element is the sum; rows begin at multiples of 16 bytes, and
+ * what there is of them is whole packs of 8. Either is moved as the 16 bits that it is. */
 typedef struct parts {
-    const bf16 *at;
+    const uint16_t *at;
     row_strides stride;
     int64_t part;  /* from one part to the next */
     int width;     /* of a row, up to the last pack */
     storage *room; /* of a copy, NULL: the tensor itself */
 } parts;
 
-/* The rows of t, bf16 or f32, in 1 or 3 parts. */
-parts parts_of(const tensor *t, const heads *h, int count);
+/* The rows of t: bf16 or f16 in one part, f32 in three of bf16. */
+parts parts_of(const tensor *t, const heads *h);
 /* Once what reads them is queued. */
 void parts_drop(parts *p);
 

@@ -18,8 +18,9 @@
  * another one adds to: no atomics and no turns, and every sum has one order. Either side, what was
  * computed is the left side of the next product where it stands.
  *
- * bf16: p and ds are rounded to bf16 before they meet g, q and k: dv is off by at most 2^-8 sum p
- * |g|, dq and dk by 2^-8 scale sum |ds k| and so on, beside their own rounding.
+ * bf16 and f16: p and ds are rounded to that before they meet g, q and k: dv is off by at most 2^-8
+ * sum p |g|, or 2^-11 of it, dq and dk by as much of scale sum |ds k| and so on, beside their own
+ * rounding. What is below 2^-14 in f16 is off by up to 2^-25 instead: g is to be scaled.
  */
 #include "core/cuda/attention_tile.h"
 
@@ -100,9 +101,9 @@ template <class C, bool OF_KEYS> struct backward_tiles {
     static constexpr int OWN = own_tile<C>::SIZE, PASSING = passing_tile<C>::SIZE;
     static constexpr int TILES = 2 * OWN + 4 * PASSING, STATES = OF_KEYS ? 2 * C::PASSING : C::OWN;
     static constexpr int BYTES =
-        TILES * (int)sizeof(bf16) + STATES * (int)sizeof(query_state<float>);
+        TILES * (int)sizeof(uint16_t) + STATES * (int)sizeof(query_state<float>);
     static_assert(STATES <= C::THREADS, "a thread copies one of them");
-    bf16 *shared;
+    uint16_t *shared;
 
     __device__ own_tile<C> own(int which) const
     {
@@ -207,7 +208,7 @@ __device__ static inline range range_of(const heads &h, int first, int row)
 template <class C, bool OF_KEYS>
 __global__ void __launch_bounds__(C::THREADS) attention_grad_tiles(backward b)
 {
-    SHARED_BYTES(bf16, shared);
+    SHARED_BYTES(uint16_t, shared);
     backward_tiles<C, OF_KEYS> tiles = {shared};
     block_place place = place_of_block(b.blocks);
     int tile = OF_KEYS ? place.tile : b.blocks.tiles - 1 - place.tile; /* the most work first */
@@ -276,39 +277,49 @@ template <class C, bool OF_KEYS> static void launch(backward &b)
 }
 
 /* As in attention.cu, none takes more than 99 KiB of shared memory. */
-static void pass_of_queries(backward &b, bool wide, bool low)
+template <class E> static void pass_low(backward &b, bool wide, bool of_keys)
 {
-    if (low && !wide)
-        launch<cut<64, 1, 4, 2, 32, true>, false>(b);
-    else if (low)
-        launch<cut<128, 1, 4, 2, 32, false>, false>(b);
-    else if (!wide)
-        launch<cut<64, 3, 4, 1, 32, false>, false>(b);
+    if (of_keys && wide)
+        launch<cut<E, 128, 1, 8, 1, 32, false>, true>(b);
+    else if (of_keys)
+        launch<cut<E, 64, 1, 4, 2, 32, false>, true>(b);
+    else if (wide)
+        launch<cut<E, 128, 1, 4, 2, 32, false>, false>(b);
     else
-        launch<cut<128, 3, 2, 1, 16, false>, false>(b);
+        launch<cut<E, 64, 1, 4, 2, 32, true>, false>(b);
 }
 
-static void pass_of_keys(backward &b, bool wide, bool low)
+static void pass_f32(backward &b, bool wide, bool of_keys)
 {
-    if (low && !wide)
-        launch<cut<64, 1, 4, 2, 32, false>, true>(b);
-    else if (low)
-        launch<cut<128, 1, 8, 1, 32, false>, true>(b);
-    else if (!wide)
-        launch<cut<64, 3, 4, 1, 32, false>, true>(b);
+    if (of_keys && wide)
+        launch<cut<bf16, 128, 3, 2, 1, 16, false>, true>(b);
+    else if (of_keys)
+        launch<cut<bf16, 64, 3, 4, 1, 32, false>, true>(b);
+    else if (wide)
+        launch<cut<bf16, 128, 3, 2, 1, 16, false>, false>(b);
     else
-        launch<cut<128, 3, 2, 1, 16, false>, true>(b);
+        launch<cut<bf16, 64, 3, 4, 1, 32, false>, false>(b);
+}
+
+static void pass(backward &b, torc_dtype dtype, bool of_keys)
+{
+    bool wide = b.h.width > 64;
+    if (dtype == TORC_F16)
+        pass_low<f16>(b, wide, of_keys);
+    else if (dtype == TORC_BF16)
+        pass_low<bf16>(b, wide, of_keys);
+    else
+        pass_f32(b, wide, of_keys);
 }
 
 static void grad_of_tiles(sink dq, sink dk, sink dv, const void *states, const tensor *g,
                           const tensor *q, const tensor *k, const tensor *v, const heads &h)
 {
-    bool low = q->dtype == TORC_BF16, wide = h.width > 64;
     const tensor *of_queries[] = {q, g}, *of_keys[] = {k, v};
     parts queries[2], keys[2];
     for (int i = 0; i < 2; i++) {
-        queries[i] = parts_of(of_queries[i], &h, low ? 1 : 3);
-        keys[i] = parts_of(of_keys[i], &h, low ? 1 : 3);
+        queries[i] = parts_of(of_queries[i], &h);
+        keys[i] = parts_of(of_keys[i], &h);
     }
     backward b = {};
     b.h = h;
@@ -319,13 +330,13 @@ static void grad_of_tiles(sink dq, sink dk, sink dv, const void *states, const t
     memcpy(b.passing, keys, sizeof keys);
     b.products = target_of(dq.t, dq.add);
     if (dq.t)
-        pass_of_queries(b, wide, low);
+        pass(b, q->dtype, false);
     memcpy(b.own, keys, sizeof keys);
     memcpy(b.passing, queries, sizeof queries);
     b.products = target_of(dk.t, dk.add);
     b.powers = target_of(dv.t, dv.add);
     if (dk.t || dv.t)
-        pass_of_keys(b, wide, low);
+        pass(b, q->dtype, true);
     for (int i = 0; i < 2; i++) {
         parts_drop(&queries[i]);
         parts_drop(&keys[i]);

@@ -103,6 +103,8 @@ __device__ static inline void give_row(const target &to, const heads &h, const t
         return;
     if (to.dtype == TORC_BF16)
         give_row_as<bf16>(to, place, sum, scale, n);
+    else if (to.dtype == TORC_F16)
+        give_row_as<f16>(to, place, sum, scale, n);
     else if (to.dtype == TORC_F32)
         give_row_as<float>(to, place, sum, scale, n);
     else

@@ -38,9 +38,11 @@
 #include "core/cuda/attention.h"
 #include "core/cuda/machine_mma.h"
 
-/* How a kernel is cut: W columns in PARTS parts; own rows are BANDS x 16 a warp. KEEP: own
- * fragments stay in registers. */
-template <int WIDTH_, int PARTS_, int WARPS_, int BANDS_, int PASSING_, bool KEEP_> struct cut {
+/* How a kernel is cut: W columns in PARTS parts of the low type E; own rows are BANDS x 16 a warp.
+ * KEEP: own fragments stay in registers. */
+template <class E_, int WIDTH_, int PARTS_, int WARPS_, int BANDS_, int PASSING_, bool KEEP_>
+struct cut {
+    using E = E_;
     static constexpr int WIDTH = WIDTH_, PARTS = PARTS_, WARPS = WARPS_, BANDS = BANDS_;
     static constexpr int PASSING = PASSING_, OWN = WARPS * BANDS * 16, THREADS = WARPS * WARP;
     static constexpr bool KEEP = KEEP_;
@@ -59,10 +61,10 @@ template <int PARTS> struct right_fragment {
 
 template <int ROWS, int WIDTH, int PARTS> struct tile {
     static constexpr int PART = ROWS * WIDTH, SIZE = PARTS * PART;
-    bf16 *shared;
+    uint16_t *shared;
     int first; /* where it begins there: a multiple of WIDTH, as PART is */
 
-    __device__ bf16 *pack_at(int part, int row, int pack) const
+    __device__ uint16_t *pack_at(int part, int row, int pack) const
     {
         return shared + first + part * PART + row * WIDTH + (pack ^ row % 8) * 8;
     }
@@ -70,7 +72,7 @@ template <int ROWS, int WIDTH, int PARTS> struct tile {
     /* pack_at(part, row + lane_row, 2 step + lane_pack), for rows that are multiples of 8. Written
      * so that a step changes it by an exclusive or: the compiler would keep all of them otherwise,
      * in more registers than there are. */
-    __device__ bf16 *lane_at(int lane_row, int lane_pack, int part, int row, int step) const
+    __device__ uint16_t *lane_at(int lane_row, int lane_pack, int part, int row, int step) const
     {
         int place = first + lane_row * WIDTH + (lane_pack ^ lane_row % 8) * 8;
         return shared + ((place ^ 16 * step) + part * PART + row * WIDTH);
@@ -107,8 +109,8 @@ template <int ROWS, int WIDTH, int PARTS> struct tile {
 template <int THREADS, int WIDTH> struct reader {
     static constexpr int PACKS = WIDTH / 8, STEP = THREADS / PACKS;
     const parts &from;
-    const bf16 *at; /* its next row, at its pack */
-    int left;       /* rows from there on; 0: there are none of its pack */
+    const uint16_t *at; /* its next row, at its pack */
+    int left;           /* rows from there on; 0: there are none of its pack */
 
     __device__ reader(const parts &p, const heads &h, int head, int first, int64_t count) : from(p)
     {
@@ -136,34 +138,36 @@ template <int THREADS, int WIDTH> struct reader {
 /* ---- products ---- */
 
 /* d += a b, for the first or the second 8 columns of b. */
+template <class E>
 __device__ static inline void multiply(sums &d, const left_fragment<1> &a,
                                        const right_fragment<1> &b, int half)
 {
-    machine_mma_bf16(d, a.of[0], b.of[0] + 2 * half);
+    machine_mma<E>(d, a.of[0], b.of[0] + 2 * half);
 }
+template <class E>
 __device__ static inline void multiply(sums &d, const left_fragment<3> &a,
                                        const right_fragment<3> &b, int half)
 {
     sums large = {}, small = {};
-    machine_mma_bf16(large, a.of[0], b.of[0] + 2 * half);
+    machine_mma<E>(large, a.of[0], b.of[0] + 2 * half);
     for (int both = 2; both > 0; both--)
         for (int i = 0; i <= both; i++)
-            machine_mma_bf16(small, a.of[i], b.of[both - i] + 2 * half);
+            machine_mma<E>(small, a.of[i], b.of[both - i] + 2 * half);
     for (int i = 0; i < 4; i++)
         d[i] += large[i] + small[i];
 }
 
 /* Two neighbouring sums as a left side, in parts as attention_pack.cu makes them. */
-template <int PARTS>
+template <class E, int PARTS>
 __device__ static inline void left_of_sums(left_fragment<PARTS> &to, const sums &x, const sums &y)
 {
     float rest[8] = {x[0], x[1], x[2], x[3], y[0], y[1], y[2], y[3]};
     for (int part = 0; part < PARTS; part++)
         for (int i = 0; i < 4; i++) {
-            uint32_t pair = machine_bf16_pair(rest[2 * i], rest[2 * i + 1]);
+            uint32_t pair = machine_pair<E>(rest[2 * i], rest[2 * i + 1]);
             to.of[part][i] = pair;
-            rest[2 * i] -= machine_float_of(pair << 16);
-            rest[2 * i + 1] -= machine_float_of(pair & 0xffff0000u);
+            rest[2 * i] -= widen(E{(uint16_t)pair});
+            rest[2 * i + 1] -= widen(E{(uint16_t)(pair >> 16)});
         }
 }
 
@@ -202,6 +206,7 @@ template <class C>
 __device__ static inline void score(score_sums<C> &scores, own_rows<C> &own,
                                     const passing_tile<C> &passing)
 {
+    using E = typename C::E;
 #pragma unroll
     for (int band = 0; band < C::BANDS; band++)
 #pragma unroll
@@ -217,8 +222,8 @@ __device__ static inline void score(score_sums<C> &scores, own_rows<C> &own,
             passing.right_by_columns(right, 16 * n, step);
 #pragma unroll
             for (int band = 0; band < C::BANDS; band++) {
-                multiply(scores[band][2 * n], left[band], right, 0);
-                multiply(scores[band][2 * n + 1], left[band], right, 1);
+                multiply<E>(scores[band][2 * n], left[band], right, 0);
+                multiply<E>(scores[band][2 * n + 1], left[band], right, 1);
             }
         }
     }
@@ -229,20 +234,21 @@ template <class C>
 __device__ static inline void add_weighted(row_sums<C> &to, const score_sums<C> &weights,
                                            const passing_tile<C> &passing)
 {
+    using E = typename C::E;
 #pragma unroll
     for (int k = 0; k < C::PASSING / 16; k++) {
         left_fragment<C::PARTS> left[C::BANDS];
 #pragma unroll
         for (int band = 0; band < C::BANDS; band++)
-            left_of_sums(left[band], weights[band][2 * k], weights[band][2 * k + 1]);
+            left_of_sums<E>(left[band], weights[band][2 * k], weights[band][2 * k + 1]);
 #pragma unroll
         for (int n = 0; n < C::WIDTH / 16; n++) {
             right_fragment<C::PARTS> right;
             passing.right_by_rows(right, 16 * k, n);
 #pragma unroll
             for (int band = 0; band < C::BANDS; band++) {
-                multiply(to[band][2 * n], left[band], right, 0);
-                multiply(to[band][2 * n + 1], left[band], right, 1);
+                multiply<E>(to[band][2 * n], left[band], right, 0);
+                multiply<E>(to[band][2 * n + 1], left[band], right, 1);
             }
         }
     }
@@ -309,8 +315,8 @@ __device__ static inline void give_rows(const target &to, const heads &h, int he
 {
     if (!to.at)
         return;
-    if (to.dtype == TORC_BF16)
-        give_rows_as<C, bf16>(to, h, head, first, rows, sum, scale);
+    if (to.dtype != TORC_F32) /* what the operands are of */
+        give_rows_as<C, typename C::E>(to, h, head, first, rows, sum, scale);
     else
         give_rows_as<C, float>(to, h, head, first, rows, sum, scale);
 }

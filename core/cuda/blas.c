@@ -165,7 +165,11 @@ static uint64_t hash_of(const int64_t key[KEY])
 
 static cudaDataType_t type_of(torc_dtype dtype)
 {
-    return dtype == TORC_F64 ? CUDA_R_64F : dtype == TORC_F32 ? CUDA_R_32F : CUDA_R_16BF;
+    static const cudaDataType_t types[TORC_DTYPES] = {[TORC_F32] = CUDA_R_32F,
+                                                      [TORC_F64] = CUDA_R_64F,
+                                                      [TORC_BF16] = CUDA_R_16BF,
+                                                      [TORC_F16] = CUDA_R_16F};
+    return types[dtype];
 }
 
 static void set_layout(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t what,
@@ -327,8 +331,8 @@ static plan *plan_of(const product *p, blas_finish finish)
 /* ---- a product ---- */
 
 /* cuBLAS takes a bias of the result's dtype that starts at a multiple of 16 bytes. One of f32 is
- * rounded for a result in bf16, by less than that is itself. NULL: it is as it should be; else
- * the copy's memory. */
+ * rounded for a result in bf16 or f16, by less than that is itself. NULL: it is as it should be;
+ * else the copy's memory. */
 static storage *settle_bias(product *p)
 {
     if (!p->bias || (p->bias_dtype == p->out_dtype && (uintptr_t)p->bias % 16 == 0))

@@ -12,8 +12,8 @@
  *
  * The library is several hundred MB, and is opened by the first product: the rest of torc starts
  * without it, and runs where no CUDA is installed. f32 is multiplied in f32, never in TF32:
- * torc_set_matmul_precision() has bf16 operands instead. The same input gives the same bits on GPUs
- * of one model: where the heuristic cuts K, the parts are added in order.
+ * torc_set_matmul_precision() has bf16 or f16 operands instead. The same input gives the same bits
+ * on GPUs of one model: where the heuristic cuts K, the parts are added in order.
  */
 #ifndef TORC_CUDA_BLAS_H
 #define TORC_CUDA_BLAS_H

@@ -44,7 +44,7 @@ template <class E> struct task {
     const E *weights; /* arranged */
     int64_t columns, rows_up, columns_up, groups;
     image<void> out, pre; /* pre.data NULL: not wanted */
-    bool wide;            /* out and pre are f32 where E is bf16 */
+    bool wide;            /* out and pre are f32 where E is bf16 or f16 */
     bool packed;          /* four neighbouring channels of them are moved at once */
     const compute<E> *bias;
     int act;
@@ -75,7 +75,7 @@ __device__ static inline void finish(const task<E> &t, int64_t at, int64_t pre_a
 template <class E, int N, class T>
 __device__ static inline void finish_any(const task<E> &t, int64_t at, int64_t pre_at, T x[N])
 {
-    if (sizeof(E) == sizeof(bf16) && t.wide)
+    if (is_low<E> && t.wide)
         finish<float, N>(t, at, pre_at, x);
     else
         finish<E, N>(t, at, pre_at, x);

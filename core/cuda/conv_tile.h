@@ -18,7 +18,8 @@
  *   pack     V elements of neighbouring channels, 16 bytes; V is 1 where they are not neighbours
  *   turned   left lies in shared memory as [K, M], not as [M, K]
  *
- * bf16 in packs is multiplied by tensor cores, all else one by one; all is added in f32 (f64).
+ * bf16 and f16 in packs are multiplied by tensor cores, all else one by one; all is added in f32
+ * (f64).
  */
 #ifndef TORC_CUDA_CONV_TILE_H
 #define TORC_CUDA_CONV_TILE_H
@@ -114,7 +115,7 @@ template <class E_, int V_, int M_, int N_, bool TURNED_> struct tile {
     using E = E_;
     using T = compute<E>;
     static constexpr int V = V_, M = M_, N = N_;
-    static constexpr bool TURNED = TURNED_, TENSOR = sizeof(E) == sizeof(bf16) && V > 1;
+    static constexpr bool TURNED = TURNED_, TENSOR = is_low<E> && V > 1;
     static constexpr int K = TENSOR ? 32 : 16;
     /* 16 bytes between rows, so that rows at one column are in different banks */
     static constexpr int PAD = 16 / (int)sizeof(E);
@@ -218,8 +219,8 @@ __device__ static inline void left_fragment(uint32_t to[4], const typename TILE:
 }
 
 template <class TILE>
-__device__ static inline void multiply_tensor(float sum[TILE::SUMS], const bf16 *left,
-                                              const bf16 *right)
+__device__ static inline void multiply_tensor(float sum[TILE::SUMS], const typename TILE::E *left,
+                                              const typename TILE::E *right)
 {
     constexpr int WIDE = TILE::N / 16; /* fragments of 8 columns */
     int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
@@ -234,7 +235,7 @@ __device__ static inline void multiply_tensor(float sum[TILE::SUMS], const bf16 
                                                   8 * j + lane / 16 * 8);
         for (int i = 0; i < 2; i++)
             for (int j = 0; j < WIDE; j++)
-                machine_mma_bf16(sum + (i * WIDE + j) * 4, a[i], b[j]);
+                machine_mma<typename TILE::E>(sum + (i * WIDE + j) * 4, a[i], b[j]);
     }
 }
 

@@ -32,6 +32,9 @@ extern const kernels cuda_kernels;
  * whoever puts something into it other than a launch: launches that wait go out first
  * (core/cuda/queue.h). */
 cudaStream_t cuda_stream(void);
+/* The stream beside it: what is put there waits for nobody, unless it is between branch() and
+ * branched() (core/device.h). */
+cudaStream_t cuda_beside(void);
 int cuda_processors(void);   /* streaming multiprocessors of this GPU */
 int cuda_architecture(void); /* compute capability x 10: 90 */
 
@@ -42,7 +45,7 @@ NORETURN void cuda_die(const char *what, const char *why);
 /* After every launch of the __global__ function `name`. */
 void cuda_launched(const char *name);
 /* The device's stamps (core/device.h). */
-void cuda_stamp(int i);
+void cuda_stamp(int i, bool beside);
 bool cuda_is_past(int i);
 double cuda_between(int from, int to);
 /* Waits until the stream is empty. */

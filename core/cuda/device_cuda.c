@@ -9,6 +9,7 @@
  * goes on; a half is written again once an event says that it has been fetched.
  */
 #include "core/cuda/graph.h"
+#include "core/profile.h"
 #include "core/status.h"
 
 #include <stdio.h>
@@ -238,12 +239,13 @@ static void cuda_unpin(void *host)
 /* Two events a ticket: what has to be done before, and the end of the branch. */
 static cudaEvent_t *events_of(int ticket)
 {
-    for (; gpu.tickets <= ticket; gpu.tickets++) {
+    int place = ticket - DEVICE_STEP;
+    for (; gpu.tickets <= place; gpu.tickets++) {
         gpu.ticket = base_grow(gpu.ticket, (size_t)gpu.tickets + 1, sizeof *gpu.ticket);
         for (int i = 0; i < 2; i++)
             gpu.ticket[gpu.tickets][i] = new_event();
     }
-    return gpu.ticket[ticket];
+    return gpu.ticket[place];
 }
 
 static void *cuda_branch(int ticket)
@@ -252,6 +254,12 @@ static void *cuda_branch(int ticket)
     cudaEvent_t before = events_of(ticket)[0];
     cuda_check(cudaEventRecord(before, stream), "recording an event");
     cuda_check(cudaStreamWaitEvent(gpu.beside, before, 0), "waiting for an event");
+    return gpu.beside;
+}
+
+cudaStream_t cuda_beside(void)
+{
+    cuda_stream(); /* takes the GPU */
     return gpu.beside;
 }
 
@@ -278,8 +286,10 @@ static void cuda_rejoin(int ticket)
 static void cuda_fetch(void *host, const void *memory, size_t bytes, int ticket)
 {
     cuda_branch(ticket);
+    profile_beside_begins(profile_bucket(ticket), "copy to the host");
     cuda_check(cudaMemcpyAsync(host, memory, bytes, cudaMemcpyDeviceToHost, gpu.beside),
                "copying from the GPU");
+    profile_beside_ends((int64_t)bytes);
     cuda_branched(ticket);
 }
 
@@ -314,9 +324,10 @@ static const kernels *kernels_of_cuda(void)
     return &cuda_kernels;
 }
 
-/* Tensor cores take it from Ampere on. */
-static bool cuda_multiplies_bf16(void)
+/* Tensor cores take both from Ampere on. */
+static bool cuda_multiplies(torc_dtype low)
 {
+    (void)low;
     return cuda_architecture() >= 80;
 }
 
@@ -343,5 +354,6 @@ const device device_cuda = {
     .is_past = cuda_is_past,
     .between = cuda_between,
     .kernels = kernels_of_cuda,
-    .multiplies_bf16 = cuda_multiplies_bf16,
+    .computes = DTYPE_BITS_ALL,
+    .multiplies = cuda_multiplies,
 };

@@ -1,8 +1,8 @@
 /*
  * elementwise -- the rows of core/ops/elementwise.def on the GPU.
  *
- *     map_dense    one function a row and type: f32 or bf16 side by side in every tensor, in packs
- *                  of 16 bytes; as fast as memory
+ *     map_dense    one function a row and type: f32, bf16 or f16 side by side in every tensor, in
+ *                  packs of 16 bytes; as fast as memory
  *     map_any      one function a type for all rows: any dtypes, strides and broadcasts, element by
  *                  element
  */
@@ -143,11 +143,11 @@ template <class T> __global__ void map_any(walk w, int op, T p, T q, bool add)
 
 static torc_dtype type_of(torc_dtype d)
 {
-    return d == TORC_BF16 ? TORC_F32 : d == TORC_F32 || d == TORC_F64 ? d : TORC_I64;
+    return dtype_is_low(d) ? TORC_F32 : d == TORC_F32 || d == TORC_F64 ? d : TORC_I64;
 }
 
-/* The type computed in: the inputs' own, f32 for bf16, f64 where they differ, i64 for what is
- * compared and no float. */
+/* The type computed in: the inputs' own, f32 for bf16 and f16, f64 where they differ, i64 for what
+ * is compared and no float. */
 static torc_dtype common_type(int inputs, const tensor *const *in)
 {
     torc_dtype type = type_of(in[0]->dtype);
@@ -160,7 +160,7 @@ static torc_dtype common_type(int inputs, const tensor *const *in)
 static bool fits_dense(const walk &w)
 {
     torc_dtype type = w.operand[0].dtype;
-    bool fits = type == TORC_F32 || type == TORC_BF16;
+    bool fits = type == TORC_F32 || dtype_is_low(type);
     for (int k = 0; k < w.operands; k++)
         fits = fits && w.operand[k].dtype == type && w.operand[k].dense &&
                is_aligned(w.operand[k].data);
@@ -175,8 +175,8 @@ static dense dense_of(const walk &w, double p, double q, bool add)
     return d;
 }
 
-void cuda_elementwise(elementwise_op op, tensor *out, int inputs, const tensor *const *in,
-                      double p, double q, bool add)
+void cuda_elementwise(elementwise_op op, tensor *out, int inputs, const tensor *const *in, double p,
+                      double q, bool add)
 {
     const tensor *all[WALK_OPERANDS] = {out};
     for (int i = 0; i < inputs; i++)
@@ -184,11 +184,11 @@ void cuda_elementwise(elementwise_op op, tensor *out, int inputs, const tensor *
     walk w = walk_of(WALK_FASTEST, inputs + 1, all);
     torc_dtype type = common_type(inputs, in);
     int64_t blocks = grid_of(w.numel, 256);
-    if (fits_dense(w) && w.operand[0].dtype == TORC_F32)
-        launch_dense<float>(op, dense_of(w, p, q, add));
-    else if (fits_dense(w))
-        launch_dense<bf16>(op, dense_of(w, p, q, add));
-    else if (type == TORC_F32)
+    if (fits_dense(w)) {
+        BY_F32_OR_LOW(w.operand[0].dtype, launch_dense<E>(op, dense_of(w, p, q, add)));
+        return;
+    }
+    if (type == TORC_F32)
         LAUNCH(map_any<float>, blocks, 256, w, op, (float)p, (float)q, add);
     else if (type == TORC_F64)
         LAUNCH(map_any<double>, blocks, 256, w, op, p, q, add);

@@ -47,8 +47,8 @@ __global__ static void find_outside(unsigned long long *first, const int64_t *in
                                     int64_t limit, int64_t ignore)
 {
     EACH(i, n)
-    if ((uint64_t)index[i] >= (uint64_t)limit && index[i] != ignore)
-        atomicMin(first, (unsigned long long)i);
+        if ((uint64_t)index[i] >= (uint64_t)limit && index[i] != ignore)
+            atomicMin(first, (unsigned long long)i);
 }
 
 int64_t cuda_check_index(const tensor *index, int64_t limit, int64_t ignore)
@@ -71,7 +71,7 @@ __global__ static void count_others(unsigned long long *count, const int64_t *in
 {
     unsigned long long mine = 0;
     EACH(i, n)
-    mine += index[i] != ignore;
+        mine += index[i] != ignore;
     mine = block_sum(mine);
     if (threadIdx.x == 0)
         atomicAdd(count, mine);
@@ -100,8 +100,7 @@ __global__ void embedding_rows(O *out, const E *table, const int64_t *index, int
                                int64_t width)
 {
     using TEAM = team<false>;
-    EACH_ROW(TEAM, row, n)
-    {
+    EACH_ROW(TEAM, row, n) {
         const E *from = table + index[row] * width;
         for (int64_t i = TEAM::rank() * N; i < width; i += WARP * N) {
             compute<E> v[N];
@@ -130,10 +129,8 @@ void cuda_embedding(tensor *out, const tensor *table, const tensor *index)
 {
     if (table->dtype == TORC_F64)
         launch_embedding<double, double>(out, table, index);
-    else if (out->dtype == TORC_BF16)
-        launch_embedding<bf16, float>(out, table, index);
     else
-        launch_embedding<float, float>(out, table, index);
+        BY_F32_OR_LOW(out->dtype, launch_embedding<E, float>(out, table, index));
 }
 
 /* ---- adding rows to where their keys say ---- */
@@ -251,7 +248,7 @@ template <class F> static void add_rows(adding a, torc_dtype dtype, int64_t limi
 __global__ static void entries_of_index(entry *entries, const int64_t *index, int64_t n)
 {
     EACH(i, n)
-    entries[i] = {index[i], i};
+        entries[i] = {index[i], i};
 }
 
 void cuda_embedding_grad(sink dtable, const tensor *g, const tensor *index)
@@ -308,7 +305,7 @@ __device__ static inline int64_t looked_up(const lookup &l, int64_t i)
 template <class E> __global__ void gather_each(E *out, const E *x, lookup l)
 {
     EACH(i, l.n)
-    out[i] = x[looked_up(l, i)];
+        out[i] = x[looked_up(l, i)];
 }
 
 void cuda_gather(tensor *out, const tensor *x, int dim, const tensor *index)
@@ -333,13 +330,13 @@ void cuda_gather(tensor *out, const tensor *x, int dim, const tensor *index)
 template <class E> __global__ void scatter_each(E *dx, const E *g, lookup l)
 {
     EACH(i, l.n)
-    dx[looked_up(l, i)] += g[i];
+        dx[looked_up(l, i)] += g[i];
 }
 
 __global__ static void entries_of_lookup(entry *entries, lookup l)
 {
     EACH(i, l.n)
-    entries[i] = {looked_up(l, i), i};
+        entries[i] = {looked_up(l, i), i};
 }
 
 /* dx as rows of one element. */

@@ -29,6 +29,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list> /* before torc.h asks for it inside extern "C" */
+#include <type_traits>
 
 #include <cuda_runtime.h>
 
@@ -106,11 +107,20 @@ static inline int64_t grid_of(int64_t n, int threads)
 
 #define BY_FLOAT(dtype_, ...) \
     switch (dtype_) { \
-    case TORC_F32: { using E = float; __VA_ARGS__; break; } \
-    case TORC_BF16: { using E = bf16; __VA_ARGS__; break; } \
+    BY_F32_OR_LOW_CASES(__VA_ARGS__) \
     case TORC_F64: { using E = double; __VA_ARGS__; break; } \
     default: bug("a float kernel of %s", torc_dtype_name(dtype_)); \
     }
+/* All but f64. */
+#define BY_F32_OR_LOW(dtype_, ...) \
+    switch (dtype_) { \
+    BY_F32_OR_LOW_CASES(__VA_ARGS__) \
+    default: bug("a kernel of 16 or 32 bits of %s", torc_dtype_name(dtype_)); \
+    }
+#define BY_F32_OR_LOW_CASES(...) \
+    case TORC_F32: { using E = float; __VA_ARGS__; break; } \
+    case TORC_BF16: { using E = bf16; __VA_ARGS__; break; } \
+    case TORC_F16: { using E = f16; __VA_ARGS__; break; }
 
 /* The first element of a tensor, as what it is. */
 template <class E> static inline E *data_of(const tensor *t)

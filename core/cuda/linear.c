@@ -1,13 +1,16 @@
 /*
  * linear -- out = act(x w^T + bias) on the GPU.
  *
- *     gelu_tanh, to bf16, Hopper or later    in the product: cuBLASLt's epilogue, which writes pre
- *                                            on the way
+ *     gelu_tanh, Hopper or later,            in the product: cuBLASLt's epilogue, which writes pre
+ *     to bf16 or f16                         on the way
  *     another activation                     the product writes pre, or out, and one pass over that
  *                                            applies act
  *
  * Before Hopper cuBLASLt's GELU was measured to be slower than a pass of its own (llm.c, pull
- * request 338). How exact its tanh is, and what its ReLU makes of a NaN, is not documented: a
+ * request 338). The epilogue applies act before pre is rounded. Where act is applied to pre again,
+ * for a backward that did not keep out, the result may be the neighbour of what forward had.
+ *
+ * How exact its tanh is, and what its ReLU makes of a NaN, is not documented: a
  * result in f32 gets ours, and so does every ReLU.
  */
 #include "core/cuda/blas.h"
@@ -26,7 +29,7 @@ static tensor turned(const tensor *w)
 static bool takes_gelu(const tensor *out, const tensor *pre, const tensor *x, elementwise_op act)
 {
     bool packs = !pre || (out->shape[1] % 8 == 0 && (uintptr_t)tensor_data(pre) % 16 == 0);
-    return act == EW_gelu_tanh && out->dtype == TORC_BF16 && packs && cuda_architecture() >= 90 &&
+    return act == EW_gelu_tanh && dtype_is_low(out->dtype) && packs && cuda_architecture() >= 90 &&
            tensor_numel(out) > 0 && x->shape[1] > 0;
 }
 

@@ -38,6 +38,20 @@ __device__ static inline uint16_t machine_bf16_bits(float x)
     return bits;
 }
 
+/* The IEEE half nearest to x, ties to even, infinite from 65520 on; and the value of one. */
+__device__ static inline uint16_t machine_f16_bits(float x)
+{
+    uint16_t bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+__device__ static inline float machine_f16_value(uint16_t bits)
+{
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+}
+
 /* The compiler forgets what it has computed from x: it does so again, instead of keeping it in
  * registers beside x. */
 template <class T> __device__ static inline void machine_forget(T &x)

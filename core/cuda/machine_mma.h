@@ -12,16 +12,16 @@
  *     g   |    a[0]    | a[2] |  | row 2t, +1   b[0] |   g |     d[0]          d[1]     |
  *     g+8 |    a[1]    | a[3] |  |     + 8      b[1] | g+8 |     d[2]          d[3]     |
  *
- *              A register of a and b is a pair of bf16, the first one in the lower half. So two
- *              d's side by side, rounded, are an a: a product goes straight into the next one.
- *   matrix     of copy_async() and matrices(): 8 rows of 16 bytes (8 bf16) in shared memory
+ *              A register of a and b is a pair of bf16 or f16, the first one in the lower half. So
+ *              two d's side by side, rounded, are an a: a product goes straight into the next one.
+ *   matrix     of copy_async() and matrices(): 8 rows of 16 bytes (8 elements) in shared memory
  *
  * All but the copies belong to a whole warp: every lane comes by, with the same word.
  */
 #ifndef TORC_CUDA_MACHINE_MMA_H
 #define TORC_CUDA_MACHINE_MMA_H
 
-#include "core/cuda/machine.h"
+#include "core/cuda/kernel.h"
 
 #ifndef __CUDACC__
 #include <machine_mma_emu.h>
@@ -37,11 +37,25 @@ __device__ static inline void machine_mma_bf16(float d[4], const uint32_t a[4], 
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+__device__ static inline void machine_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 /* Two floats, rounded to nearest, as a register of a fragment. */
 __device__ static inline uint32_t machine_bf16_pair(float first, float second)
 {
     uint32_t pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    return pair;
+}
+__device__ static inline uint32_t machine_f16_pair(float first, float second)
+{
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
     return pair;
 }
 
@@ -105,4 +119,24 @@ __device__ static inline float machine_exp2(float x)
 }
 
 #endif
+
+/* The same by the type of the elements. */
+template <class E>
+__device__ static inline void machine_mma(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+    static_assert(is_low<E>, "what tensor cores multiply here");
+    if constexpr (std::is_same_v<E, f16>)
+        machine_mma_f16(d, a, b);
+    else
+        machine_mma_bf16(d, a, b);
+}
+template <class E> __device__ static inline uint32_t machine_pair(float first, float second)
+{
+    static_assert(is_low<E>, "what tensor cores multiply here");
+    if constexpr (std::is_same_v<E, f16>)
+        return machine_f16_pair(first, second);
+    else
+        return machine_bf16_pair(first, second);
+}
+
 #endif

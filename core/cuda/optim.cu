@@ -26,7 +26,8 @@ typedef struct table {
     bool packed[STRETCHES];   /* all that it has begins at a multiple of 16 bytes */
     int n;
 } table;
-static_assert(sizeof(table) + sizeof(adam_step) <= 4096, "what the arguments of a launch may take");
+static_assert(sizeof(table) + sizeof(adam_step) + sizeof(void *) <= 4096,
+              "what the arguments of a launch may take");
 
 /* As many stretches from *at on as fit. */
 static table table_of(const stretch *s, int64_t n, int64_t *at)
@@ -88,9 +89,10 @@ __device__ static inline float decayed(float g, float weight_decay, float p)
 struct sgd_plain {
     static constexpr int reads = P | G, writes = P;
     sgd_step c;
+    float factor = 1; /* of gradients; their product is rounded before it goes on */
     __device__ void operator()(float &p, float &g, float &, float &) const
     {
-        p = descend(p, c.lr, decayed(g, c.weight_decay, p));
+        p = descend(p, c.lr, decayed(g * factor, c.weight_decay, p));
     }
 };
 
@@ -98,9 +100,10 @@ struct sgd_momentum {
     static constexpr int reads = P | G | M, writes = P | M;
     sgd_step c;
     float take; /* of the gradient */
+    float factor = 1;
     __device__ void operator()(float &p, float &gradient, float &m, float &) const
     {
-        float g = decayed(gradient, c.weight_decay, p);
+        float g = decayed(gradient * factor, c.weight_decay, p);
         float old = c.first ? 0 : m; /* it may be anything then, and 0 times a NaN is one */
         m = fmaf(take, g, c.momentum * old);
         p = descend(p, c.lr, c.nesterov ? fmaf(c.momentum, m, g) : m);
@@ -109,10 +112,10 @@ struct sgd_momentum {
 
 struct adam_update {
     static constexpr int reads = P | G | M | V, writes = P | M | V;
-    float shrink, decay, take1, beta2, take2, step_size, root, eps;
+    float shrink, decay, take1, beta2, take2, step_size, root, eps, factor = 1;
     __device__ void operator()(float &p, float &gradient, float &m, float &v) const
     {
-        float g = decayed(gradient, decay, p);
+        float g = decayed(gradient * factor, decay, p);
         m = fmaf(take1, g - m, m);
         v = fmaf(take2 * g, g, beta2 * v);
         p = fmaf(p, shrink, -(step_size * m / (sqrtf(v) / root + eps)));
@@ -149,8 +152,14 @@ template <class U> __device__ static inline void update_chunk(const table &t, co
         update_pack<U, 1>(s, c.first + i, update);
 }
 
-template <class U> __global__ void update_chunks(const table t, const U update)
+/* A step: of gradients times a factor, where there is one, unless it is to be skipped. */
+template <class U> __global__ void update_chunks(const table t, U update, const clipping *c)
 {
+    if (c) {
+        if (c->skip)
+            return;
+        update.factor = c->factor;
+    }
     update_chunk(t, update);
 }
 
@@ -162,11 +171,12 @@ __global__ static void scale_chunks(const table t, const clipping *c)
         update_chunk(t, scaling{factor});
 }
 
-template <class U> static void update_all(const stretch *s, int64_t n, const U &update)
+template <class U>
+static void update_all(const stretch *s, int64_t n, const U &update, const clipping *c)
 {
     for (int64_t at = 0; at < n;) {
         const table t = table_of(s, n, &at);
-        LAUNCH(update_chunks<U>, t.first[t.n], THREADS, t, update);
+        LAUNCH(update_chunks<U>, t.first[t.n], THREADS, t, update, c);
     }
 }
 
@@ -178,26 +188,26 @@ void cuda_scale(const stretch *s, int64_t n, const clipping *c)
     }
 }
 
-void cuda_sgd(const stretch *s, int64_t n, sgd_step step)
+void cuda_sgd(const stretch *s, int64_t n, sgd_step step, const clipping *c)
 {
     if (step.momentum != 0)
-        update_all(s, n, sgd_momentum{step, step.first ? 1 : 1 - step.dampening});
+        update_all(s, n, sgd_momentum{step, step.first ? 1 : 1 - step.dampening}, c);
     else
-        update_all(s, n, sgd_plain{step});
+        update_all(s, n, sgd_plain{step}, c);
 }
 
-void cuda_adam(const stretch *s, int64_t n, adam_step c)
+void cuda_adam(const stretch *s, int64_t n, adam_step step, const clipping *c)
 {
     adam_update u;
-    u.shrink = c.decoupled ? (float)(1 - (double)c.lr * c.weight_decay) : 1;
-    u.decay = c.decoupled ? 0 : c.weight_decay;
-    u.take1 = (float)(1 - (double)c.beta1);
-    u.beta2 = c.beta2;
-    u.take2 = (float)(1 - (double)c.beta2);
-    u.step_size = (float)(c.lr / c.bias1);
-    u.root = (float)sqrt(c.bias2);
-    u.eps = c.eps;
-    update_all(s, n, u);
+    u.shrink = step.decoupled ? (float)(1 - (double)step.lr * step.weight_decay) : 1;
+    u.decay = step.decoupled ? 0 : step.weight_decay;
+    u.take1 = (float)(1 - (double)step.beta1);
+    u.beta2 = step.beta2;
+    u.take2 = (float)(1 - (double)step.beta2);
+    u.step_size = (float)(step.lr / step.bias1);
+    u.root = (float)sqrt(step.bias2);
+    u.eps = step.eps;
+    update_all(s, n, u, c);
 }
 
 /* ---- the norm ---- */
@@ -241,15 +251,34 @@ void cuda_sum_squares(double *sum, const stretch *s, int64_t n)
     storage_release(room);
 }
 
-/* One thread. With an infinity or a NaN among them, scaling would only spread it. */
-__global__ static void find_factor(clipping *c, double max_norm)
+/* ---- core/clipping.h, a thread each ---- */
+
+__global__ static void find_factor(clipping *c, double max_norm, const loss_scale *scale)
 {
-    c->norm = sqrt(c->squares);
-    double factor = max_norm / (c->norm + 1e-6);
-    c->factor = isfinite(c->norm) && factor < 1 ? (float)factor : 1;
+    clipping_find(c, max_norm, scale);
 }
 
-void cuda_clip(clipping *c, double max_norm)
+void cuda_clip(clipping *c, double max_norm, const loss_scale *scale)
 {
-    LAUNCH(find_factor, 1, 1, c, max_norm);
+    LAUNCH(find_factor, 1, 1, c, max_norm, scale);
+}
+
+__global__ static void take_out_scale(clipping *c, loss_scale *scale)
+{
+    clipping_unscale(c, scale);
+}
+
+void cuda_unscale(clipping *c, loss_scale *scale)
+{
+    LAUNCH(take_out_scale, 1, 1, c, scale);
+}
+
+__global__ static void change_scale(loss_scale *scale, scale_rule rule)
+{
+    loss_scale_next(scale, rule);
+}
+
+void cuda_rescale(loss_scale *scale, scale_rule rule)
+{
+    LAUNCH(change_scale, 1, 1, scale, rule);
 }

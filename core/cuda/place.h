@@ -46,6 +46,8 @@ template <class T> __device__ static inline T place_read(const operand &o, int64
         return (T)((const double *)o.data)[offset];
     case TORC_BF16:
         return (T)widen(((const bf16 *)o.data)[offset]);
+    case TORC_F16:
+        return (T)widen(((const f16 *)o.data)[offset]);
     case TORC_I64:
         return (T)((const int64_t *)o.data)[offset];
     case TORC_I32:
@@ -67,6 +69,9 @@ template <class T> __device__ static inline void place_write(const operand &o, i
         break;
     case TORC_BF16:
         ((bf16 *)o.data)[offset] = narrow<bf16>((float)x);
+        break;
+    case TORC_F16:
+        ((f16 *)o.data)[offset] = narrow<f16>((float)x);
         break;
     case TORC_I64:
         ((int64_t *)o.data)[offset] = (int64_t)x;

@@ -96,8 +96,7 @@ template <class E, class T, int N> __device__ static inline void store(E *to, co
 /* The first cell inside stands even where all are -inf; a NaN wins, and is never beaten again. */
 template <class E, int N> __global__ void max_windows(E *out, uint8_t *at, const E *x, pooling p)
 {
-    EACH(i, p.threads)
-    {
+    EACH(i, p.threads) {
         spot s = spot_of<N>(p.to, i);
         range rows = inside(s.row, p.from.height, p.how);
         range columns = inside(s.column, p.from.width, p.how);
@@ -127,8 +126,7 @@ template <class E, int N> __global__ void mean_windows(E *out, const E *x, pooli
 {
     using T = compute<E>;
     T factor = (T)1 / (T)(p.how.kernel * p.how.kernel);
-    EACH(i, p.threads)
-    {
+    EACH(i, p.threads) {
         spot s = spot_of<N>(p.to, i);
         range rows = inside(s.row, p.from.height, p.how);
         range columns = inside(s.column, p.from.width, p.how);
@@ -177,8 +175,7 @@ __device__ static inline void take_from(const pooling &p, const E *g, const uint
 
 template <class E, int N> __global__ void pool_grad(E *dx, const E *g, const uint8_t *at, pooling p)
 {
-    EACH(i, p.threads)
-    {
+    EACH(i, p.threads) {
         spot s = spot_of<N>(p.to, i);
         range rows = covering(s.row, p.from.height, p.how);
         range columns = covering(s.column, p.from.width, p.how);

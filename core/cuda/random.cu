@@ -19,8 +19,7 @@ extern "C" {
 template <class E, class LAW>
 __global__ void draw_all(E *out, int64_t n, uint64_t key, uint64_t counter, LAW law)
 {
-    EACH(i, (n + 3) / 4)
-    {
+    EACH(i, (n + 3) / 4) {
         uint32_t bits[4];
         double value[4];
         philox(key, counter + (uint64_t)i, bits);
@@ -104,8 +103,7 @@ struct dropping {
 /* Element by element. Operands: out, x. */
 template <class T> __global__ void dropout_any(walk w, dropping d)
 {
-    EACH(i, w.numel)
-    {
+    EACH(i, w.numel) {
         int64_t at[WALK_OPERANDS];
         uint32_t bits[4];
         place_of(w, i, at);
@@ -117,12 +115,12 @@ template <class T> __global__ void dropout_any(walk w, dropping d)
     }
 }
 
-/* Pack by pack, which is one counter of f32 and two of bf16; the rest is left to dropout_any. */
+/* Pack by pack, which is one counter of f32 and two of bf16 or f16; the rest is left to
+ * dropout_any. */
 template <class E> __global__ void dropout_dense(E *out, const E *x, int64_t packs, dropping d)
 {
     constexpr int N = pack_width<E>;
-    EACH(i, packs)
-    {
+    EACH(i, packs) {
         pack<E, N> v = ((const pack<E, N> *)x)[i], sum = {};
         uint32_t bits[N];
         for (int k = 0; k < N; k += 4)
@@ -169,8 +167,6 @@ void cuda_dropout(sink out, const tensor *x, double p, uint64_t key, uint64_t co
         LAUNCH(dropout_any<double>, blocks, 256, w, d);
     else if (!dense)
         LAUNCH(dropout_any<float>, blocks, 256, w, d);
-    else if (x->dtype == TORC_F32)
-        launch_dense<float>(w, d);
     else
-        launch_dense<bf16>(w, d);
+        BY_F32_OR_LOW(x->dtype, launch_dense<E>(w, d));
 }

@@ -91,8 +91,7 @@ __device__ static inline void put(const plan &p, int64_t result, int64_t part, T
 template <class E, class R> __global__ void reduce_each(plan p)
 {
     using T = compute<E>;
-    EACH(i, p.results.numel)
-    {
+    EACH(i, p.results.numel) {
         const E *x = (const E *)p.results.operand[0].data + place_in(p.results, 0, i);
         T value = R::template identity<T>();
         for (int64_t k = 0; k < p.reduced.numel; k++)
@@ -125,8 +124,7 @@ __device__ static inline compute<E> reduce_row(const plan &p, const E *x, int64_
 template <class E, bool WIDE, class R> __global__ void reduce_rows(plan p)
 {
     using TEAM = team<WIDE>;
-    EACH_ROW(TEAM, unit, p.results.numel * p.parts)
-    {
+    EACH_ROW(TEAM, unit, p.results.numel * p.parts) {
         int64_t result = unit / p.parts, part = unit % p.parts, first = part * p.part;
         int64_t n = p.reduced.numel - first < p.part ? p.reduced.numel - first : p.part;
         const E *x = (const E *)p.results.operand[0].data + place_in(p.results, 0, result);

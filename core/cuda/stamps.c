@@ -11,9 +11,9 @@ static struct {
 
 /* Events are made when their number is first used. Going through cuda_stream() sends out what
  * waits to be launched together: between stamps kernels go one by one. */
-void cuda_stamp(int i)
+void cuda_stamp(int i, bool beside)
 {
-    cudaStream_t stream = cuda_stream();
+    cudaStream_t stream = beside ? cuda_beside() : cuda_stream();
     for (; stamps.count <= i; stamps.count++) {
         stamps.event = base_grow(stamps.event, (size_t)stamps.count + 1, sizeof *stamps.event);
         cuda_check(cudaEventCreateWithFlags(&stamps.event[stamps.count], 0), "making an event");

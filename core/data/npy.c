@@ -24,8 +24,8 @@ typedef struct npy {
 static const struct {
     const char *descr;
     torc_dtype dtype;
-} kinds[] = {{"|b1", TORC_BOOL}, {"|u1", TORC_U8},  {"<i4", TORC_I32},
-             {"<i8", TORC_I64},  {"<f4", TORC_F32}, {"<f8", TORC_F64}};
+} kinds[] = {{"|b1", TORC_BOOL}, {"|u1", TORC_U8},  {"<i4", TORC_I32}, {"<i8", TORC_I64},
+             {"<f4", TORC_F32},  {"<f8", TORC_F64}, {"<f2", TORC_F16}};
 
 /* ---- the dict: a cursor over [at, end) ---- */
 

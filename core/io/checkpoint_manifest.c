@@ -4,6 +4,7 @@
  *     {"format": 1, "torc": "0.1.0", "step": 120, "attempt": 1,
  *      "made_on": {"simd": "v4", "threads": 2, "ranks": 2, "virtual_ranks": 0},
  *      "optimizer": {"updates": 120, "lr": 0.001, "pieces": 2},
+ *      "loss_scale": {"scale": 65536, "good": 12, "skipped": false, "stepped": true},
  *      "loader": {"position": 120, "samples": 8000, "batch_size": 64, ...},
  *      "sums": {"order": [5, 4, 3, ...], "squares": false},
  *      "random": [[seed, stream, position], ...],           one a rank
@@ -19,6 +20,7 @@
 #include "core/data/dataset.h"
 #include "core/data/sampler.h"
 #include "core/io/crc32c.h"
+#include "core/loss_scale.h"
 #include "core/optim/optimizer.h"
 #include "core/rng.h"
 #include "core/status.h"
@@ -37,8 +39,8 @@ static json_t *made_on(void)
     while (level < (int)cpu_level_here() && cpu_kernels_at(level) != cpu_kernels())
         level++;
     const world *w = base_world();
-    return json_pack("{s:s, s:i, s:i, s:i}", "simd", cpu_level_name((cpu_level)level), "threads", torc_threads(), "ranks",
-                     w->size, "virtual_ranks", w->virtual_ranks);
+    return json_pack("{s:s, s:i, s:i, s:i}", "simd", cpu_level_name((cpu_level)level), "threads",
+                     torc_threads(), "ranks", w->size, "virtual_ranks", w->virtual_ranks);
 }
 
 static json_t *order_of(const torc_loader *l)
@@ -68,6 +70,12 @@ static json_t *sums_of(tape_hook *h)
     return json_pack("{s:o, s:b}", "order", list, "squares", h && h->wants_squares);
 }
 
+static json_t *loss_scale_of(const loss_scale_saved *s)
+{
+    return json_pack("{s:f, s:I, s:b, s:b}", "scale", (double)s->state.scale, "good",
+                     (json_int_t)s->state.good, "skipped", s->state.skipped, "stepped", s->stepped);
+}
+
 json_t *manifest_new(checkpoint_facts facts)
 {
     const torc_optimizer *o = facts.optimizer;
@@ -80,6 +88,9 @@ json_t *manifest_new(checkpoint_facts facts)
     json_object_set_new(m, "optimizer",
                         json_pack("{s:I, s:f, s:i}", "updates", (json_int_t)o->updates, "lr",
                                   (double)o->lr, "pieces", optimizer_pieces(o)));
+    loss_scale_saved scale;
+    if (loss_scale_save(&scale))
+        json_object_set_new(m, "loss_scale", loss_scale_of(&scale));
     if (facts.loader) {
         json_t *loader = order_of(facts.loader);
         json_object_set_new(loader, "position",
@@ -247,6 +258,19 @@ static void take_sums(const json_t *sums, torc_site at, tape_hook *h)
     free(order);
 }
 
+/* A checkpoint of a run without one says nothing of it. */
+static void take_loss_scale(const json_t *saved)
+{
+    double scale = json_number_value(json_object_get(saved, "scale"));
+    if (!(scale >= LOSS_SCALE_LEAST && scale <= LOSS_SCALE_MOST))
+        return;
+    loss_scale_restore(
+        &(loss_scale_saved){.state = {.scale = (float)scale,
+                                      .good = number(saved, "good"),
+                                      .skipped = json_is_true(json_object_get(saved, "skipped"))},
+                            .stepped = json_is_true(json_object_get(saved, "stepped"))});
+}
+
 void manifest_take(const json_t *m, torc_site at, torc_optimizer *o, torc_loader *loader,
                    tape_hook *hook)
 {
@@ -255,6 +279,7 @@ void manifest_take(const json_t *m, torc_site at, torc_optimizer *o, torc_loader
         o->updates = number(optimizer, "updates");
         status_set_step(o->updates);
         o->lr = (float)json_real_value(json_object_get(optimizer, "lr"));
+        take_loss_scale(json_object_get(m, "loss_scale"));
     }
     if (loader)
         torc_loader_seek(at, loader, number(json_object_get(m, "loader"), "position"));

@@ -132,9 +132,10 @@ static void copy_weights(const call *c, const snapshot *s, torc_module *net)
 }
 
 /* Collective where the state is divided; `s` without room on the ranks that only give. */
-static void copy_optimizer(const call *c, const snapshot *s, const torc_optimizer *o)
+static void copy_optimizer(const call *c, const snapshot *s, torc_optimizer *o)
 {
     const saved_tensor *out = s->tensors[CHECKPOINT_OPTIMIZER];
+    optimizer_learn(o);
     if (out[0].data)
         memcpy((void *)out[0].data, o->steps, out[0].bytes);
     for (int k = 0; k < optimizer_pieces(o); k++)

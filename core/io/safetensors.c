@@ -16,7 +16,7 @@
 
 static const char *const names[TORC_DTYPES] = {
     [TORC_F32] = "F32", [TORC_F64] = "F64", [TORC_BF16] = "BF16", [TORC_I64] = "I64",
-    [TORC_I32] = "I32", [TORC_U8] = "U8",   [TORC_BOOL] = "BOOL",
+    [TORC_I32] = "I32", [TORC_U8] = "U8",   [TORC_BOOL] = "BOOL", [TORC_F16] = "F16",
 };
 
 /* ---- reading ---- */

@@ -14,8 +14,8 @@ static void fill(const call *c, tensor *t, draw how, double a, double b)
     if (!tensor_is_float(t))
         call_die(c, "expected a float dtype, found %s", torc_dtype_name(t->dtype));
     uint64_t key, counter = rng_take(tensor_numel(t), &key);
-    bool direct = t->dtype != TORC_BF16 && tensor_is_contiguous(t);
-    torc_dtype dtype = t->dtype == TORC_BF16 ? TORC_F32 : t->dtype;
+    bool direct = !dtype_is_low(t->dtype) && tensor_is_contiguous(t);
+    torc_dtype dtype = dtype_is_low(t->dtype) ? TORC_F32 : t->dtype;
     tensor *values =
         direct ? tensor_share(t) : tensor_create(c, dtype, t->ndim, t->shape, OWNER_HOUSE);
     how(values, key, counter, a, b);

@@ -11,6 +11,7 @@
 #include "core/ops/autocast.h"
 
 #include "core/kernels.h"
+#include "core/loss_scale.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,34 +21,41 @@ static torc_dtype matmul_precision = TORC_F32; /* of products of f32 tensors */
 
 /* ---- the public calls ---- */
 
-/* Whether products of bf16 are worth it here; TORC_BF16=emulate says yes on any processor, where
- * they have the same values at less than the speed of f32. */
-static bool has_bf16(void)
+/* Whether products of bf16, or f16, are worth it here; TORC_BF16=emulate says yes to bf16 on any
+ * processor, where they have the same values at less than the speed of f32. */
+static bool multiplies(torc_dtype low)
 {
-    static int known = -1;
     const char *wish = getenv("TORC_BF16");
     if (wish && strcmp(wish, "emulate") != 0)
         die_at((torc_site){"torc", 0}, NULL, "TORC_BF16=%s: expected emulate", wish);
-    if (known < 0)
-        known = wish || device_current()->multiplies_bf16();
-    return known;
+    return (wish && low == TORC_BF16) || device_current()->multiplies(low);
 }
 
-/* bf16 where the device has it, else f32 after one notice. */
-static torc_dtype settle_dtype(const call *c, torc_dtype dtype)
+static void notice_full_precision(torc_dtype low)
 {
-    static bool noticed;
-    if (dtype != TORC_BF16 && dtype != TORC_F32)
-        call_die(c, "expected TORC_BF16, or TORC_F32 for full precision, found %s",
-                 torc_dtype_name(dtype));
-    if (dtype == TORC_F32 || has_bf16())
-        return dtype;
-    if (!noticed)
+    static unsigned noticed; /* a bit a dtype */
+    const char *name = device_current()->name;
+    if (noticed & DTYPE_BIT(low))
+        return;
+    noticed |= DTYPE_BIT(low);
+    if (low == TORC_BF16)
         log_line(LOG_WARN,
                  "this %s has no bf16 instructions: computing in f32 (TORC_BF16=emulate "
                  "computes in bf16 all the same, slowly)",
-                 device_current()->name);
-    noticed = true;
+                 name);
+    else
+        log_line(LOG_WARN, "this %s has no f16 instructions: computing in f32", name);
+}
+
+/* What was asked for where the device has it, else f32 after one notice. */
+static torc_dtype settle_dtype(const call *c, torc_dtype dtype)
+{
+    if (!dtype_is_low(dtype) && dtype != TORC_F32)
+        call_die(c, "expected TORC_BF16, TORC_F16, or TORC_F32 for full precision, found %s",
+                 torc_dtype_name(dtype));
+    if (dtype == TORC_F32 || multiplies(dtype))
+        return dtype;
+    notice_full_precision(dtype);
     return TORC_F32;
 }
 
@@ -61,6 +69,8 @@ torc_scope torc_autocast_enter(torc_site at, torc_dtype dtype)
     const call c = {at, "torc_autocast"};
     torc_dtype outer = scope_dtype;
     scope_dtype = settle_dtype(&c, dtype);
+    if (scope_dtype == TORC_F16)
+        loss_scale_wanted(&c);
     return (torc_scope){leave, (void *)(intptr_t)outer, 1};
 }
 
@@ -85,13 +95,13 @@ product_types autocast_product(torc_dtype dtype)
 {
     if (dtype != TORC_F32)
         return (product_types){dtype, dtype};
-    bool low = scope_dtype == TORC_BF16;
-    return (product_types){low ? TORC_BF16 : matmul_precision, scope_dtype};
+    bool low = dtype_is_low(scope_dtype);
+    return (product_types){low ? scope_dtype : matmul_precision, scope_dtype};
 }
 
 torc_dtype autocast_sum(torc_dtype dtype)
 {
-    return dtype == TORC_BF16 && scope_dtype == TORC_BF16 ? TORC_F32 : dtype;
+    return dtype_is_low(dtype) && dtype_is_low(scope_dtype) ? TORC_F32 : dtype;
 }
 
 /* What a module or the user holds, and no op made, is asked for again and again. */
@@ -104,7 +114,8 @@ tensor *autocast_operand(const call *c, tensor *t, torc_dtype dtype)
 {
     if (t->dtype == dtype)
         return t;
-    bool master = is_master(t) && dtype == TORC_BF16;
+    /* One copy is kept: who also needs the other dtype gets that from the tape. */
+    bool master = is_master(t) && dtype_is_low(dtype) && (!t->low || t->low->dtype == dtype);
     if (master && t->low && t->low_written == tensor_changes())
         return t->low;
     tensor *copy = master ? t->low : NULL;
@@ -129,18 +140,18 @@ void autocast_meet(const call *c, torc_tensor **a, torc_tensor **b)
     torc_dtype of_a = tensor_of(c, *a)->dtype, of_b = tensor_of(c, *b)->dtype;
     if (scope_dtype == TORC_F32 || of_a == of_b)
         return;
-    if (of_a == TORC_BF16 && of_b == TORC_F32)
+    if (dtype_is_low(of_a) && of_b == TORC_F32)
         *a = torc_to(c->at, *a, TORC_F32);
-    if (of_a == TORC_F32 && of_b == TORC_BF16)
+    if (of_a == TORC_F32 && dtype_is_low(of_b))
         *b = torc_to(c->at, *b, TORC_F32);
 }
 
-static bool is_f32_or_bf16(const tensor *t)
+static bool is_f32_or(torc_dtype low, const tensor *t)
 {
-    return t->dtype == TORC_F32 || t->dtype == TORC_BF16;
+    return t->dtype == TORC_F32 || t->dtype == low;
 }
 
 bool autocast_mixes(const tensor *a, const tensor *b)
 {
-    return scope_dtype == TORC_BF16 && is_f32_or_bf16(a) && is_f32_or_bf16(b);
+    return dtype_is_low(scope_dtype) && is_f32_or(scope_dtype, a) && is_f32_or(scope_dtype, b);
 }

@@ -3,9 +3,19 @@
 
 #include <math.h>
 
-tensor *op_float(const call *c, torc_tensor *handle)
+tensor *op_number(const call *c, torc_tensor *handle)
 {
     tensor *t = tensor_of(c, handle);
+    const device *d = device_current();
+    if (!(d->computes & DTYPE_BIT(t->dtype)))
+        call_die(c, "expected a dtype that a %s computes in, found %s %s; torc_to() converts",
+                 d->name, torc_dtype_name(t->dtype), tensor_shape_text(t));
+    return t;
+}
+
+tensor *op_float(const call *c, torc_tensor *handle)
+{
+    tensor *t = op_number(c, handle);
     if (!tensor_is_float(t))
         call_die(c, "expected a float dtype, found %s %s; torc_to() converts",
                  torc_dtype_name(t->dtype), tensor_shape_text(t));

@@ -149,10 +149,10 @@ static torc_tensor *conv2d(const call *c, tensor *x, tensor *w, tensor *bias, wi
     return tensor_handle(y);
 }
 
-/* Kernels know f32 weights beside bf16 images; a weight that is bf16 itself loses nothing. */
+/* Kernels know f32 weights beside low images; a weight that is low itself loses nothing. */
 static tensor *wide_if_low(const call *c, tensor *t)
 {
-    return t->dtype == TORC_BF16 ? tensor_of(c, torc_to(c->at, tensor_handle(t), TORC_F32)) : t;
+    return dtype_is_low(t->dtype) ? tensor_of(c, torc_to(c->at, tensor_handle(t), TORC_F32)) : t;
 }
 
 static torc_tensor *convolve(const call *c, torc_tensor *hx, torc_tensor *hw, torc_tensor *hbias,

@@ -18,6 +18,12 @@ static void dropout_backward(node *n, tensor *grad)
     kernels_here()->dropout(tape_sink(n, 0), grad, s->p, s->key, s->counter);
 }
 
+static void dropout_remake(node *n)
+{
+    const dropout_saved *s = n->saved;
+    kernels_here()->dropout((sink){n->out, false}, n->in[0], s->p, s->key, s->counter);
+}
+
 torc_tensor *torc_dropout_op(torc_site at, torc_tensor *handle, double p, bool training)
 {
     const call c = {at, __func__};
@@ -32,8 +38,11 @@ torc_tensor *torc_dropout_op(torc_site at, torc_tensor *handle, double p, bool t
     tensor *y = tensor_create(&c, x->dtype, x->ndim, x->shape, OWNER_TAPE);
     kernels_here()->dropout((sink){y, false}, x, p, s.key, s.counter);
     dropout_saved *saved = tape_record(&c, dropout_backward, y, 1, &x, sizeof s);
-    if (saved)
+    if (saved) {
         *saved = s;
+        y->maker->remake = tape_is_lean() ? dropout_remake : NULL;
+        y->maker->remake_reads = true;
+    }
     tape_unread(y, true, true);
     return tensor_handle(y);
 }

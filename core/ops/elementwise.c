@@ -155,7 +155,7 @@ static torc_tensor *test(const call *c, torc_tensor *handle, elementwise_op op)
     { \
         const call c = {at, __func__}; \
         return tensor_handle( \
-            binary_value(&c, EW_##name, tensor_of(&c, a), tensor_of(&c, b), TORC_BOOL)); \
+            binary_value(&c, EW_##name, op_number(&c, a), op_number(&c, b), TORC_BOOL)); \
     }
 #define PREDICATE(name, ...) \
     torc_tensor *torc_##name(torc_site at, torc_tensor *x) \

@@ -119,6 +119,27 @@ static void compute(const call *c, tensor *y, const linear_saved *s, tensor *w, 
     tensor_drop(row);
 }
 
+/* y by the product once more, and pre with it: the kernel of forward, on the same operands. Where
+ * that ends with an activation of its own, y gets the bits that it has without torc_lean(), where
+ * it is made again from pre (core/cuda/linear.c). */
+static void linear_multiply(node *n)
+{
+    const linear_saved *s = n->saved;
+    compute(&n->made, n->out, s, s->w, n->inputs == 3 ? n->in[2] : NULL);
+    if (s->pre && !device_is_host())
+        linear_remake(n);
+}
+
+/* What of y, once nobody can name it, and of pre need not be kept. */
+static void say_what_can_go(node *n, tensor *pre)
+{
+    n->remake = pre ? linear_remake : NULL;
+    if (!tape_is_lean())
+        return;
+    n->multiply = linear_multiply;
+    n->beside = pre;
+}
+
 torc_tensor *op_linear_act(torc_site at, torc_tensor *hx, torc_tensor *hw, torc_tensor *hbias,
                            elementwise_op act)
 {
@@ -126,7 +147,7 @@ torc_tensor *op_linear_act(torc_site at, torc_tensor *hx, torc_tensor *hw, torc_
     tensor *x = op_float(&c, torc_contiguous(at, hx)), *w = op_float(&c, hw);
     tensor *bias = hbias ? op_float(&c, hbias) : NULL;
     check_linear(&c, x, w, bias);
-    if (bias && bias->dtype == TORC_BF16) /* kernels add up its gradient in f32 */
+    if (bias && dtype_is_low(bias->dtype)) /* kernels add up its gradient in f32 */
         bias = tensor_of(&c, torc_to(at, hbias, TORC_F32));
     product_types types = autocast_product(x->dtype);
     int64_t shape[TORC_MAX_DIMS];
@@ -143,7 +164,7 @@ torc_tensor *op_linear_act(torc_site at, torc_tensor *hx, torc_tensor *hw, torc_
         tape_record(&c, linear_backward, y, bias ? 3 : 2, (tensor *[]){x, w, bias}, sizeof s);
     if (saved) {
         *saved = s;
-        y->maker->remake = s.pre ? linear_remake : NULL;
+        say_what_can_go(y->maker, s.pre);
     }
     tape_unread(y, s.x != x && s.w != w, act == EW_NONE || keeps_pre);
     return tensor_handle(y);

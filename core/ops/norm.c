@@ -103,10 +103,19 @@ static void addition_backward(node *n, tensor *grad)
         tape_give(n, i, tensor_share(grad));
 }
 
+static void addition_remake(node *n)
+{
+    kernels_here()->elementwise(EW_add, n->out, 2, (const tensor *[]){n->in[0], n->in[1]}, 0, 0,
+                                false);
+}
+
 /* What torc_add() says of its result, of one that the kernel has written already. */
 static void record_addition(const call *c, tensor *sum, tensor *a, tensor *b)
 {
-    tape_record(c, addition_backward, sum, 2, (tensor *[]){a, b}, 0);
+    if (tape_record(c, addition_backward, sum, 2, (tensor *[]){a, b}, 0)) {
+        sum->maker->remake = tape_is_lean() ? addition_remake : NULL;
+        sum->maker->remake_reads = true;
+    }
     tape_unread(sum, true, true);
     op_pass_weight(sum, a, b);
 }
@@ -133,6 +142,7 @@ static tensor *layer_norm(const call *c, tensor *x, tensor *residual, tensor *su
     if (saved) {
         *saved = (norm_saved){.mean = mean, .spread = rstd, .weight = w, .bias = b, .eps = eps};
         y->maker->remake = layer_norm_remake;
+        y->maker->remake_reads = true;
     }
     tape_unread(y, false, true);
     return y;

@@ -13,7 +13,9 @@
 void tensor_read(const call *c, tensor *t, torc_dtype dtype, void *buffer);
 void tensor_write(const call *c, tensor *t, torc_dtype dtype, const void *buffer);
 
-/* tensor_of() and the check that the dtype is a float one. */
+/* tensor_of() and the check that the device computes in its dtype. */
+tensor *op_number(const call *c, torc_tensor *handle);
+/* The same, and that the dtype is a float one. */
 tensor *op_float(const call *c, torc_tensor *handle);
 void op_same_dtype(const call *c, const tensor *a, const tensor *b);
 /* A one-element result of arithmetic on losses keeps the weight of what it was made from (torc.h:
@@ -22,7 +24,7 @@ void op_pass_weight(tensor *out, const tensor *a, const tensor *b);
 /* For ops whose kernels know f32 and f64 only: the dtype to compute in for inputs of this one. */
 static inline torc_dtype op_compute_dtype(torc_dtype dtype)
 {
-    return dtype == TORC_BF16 ? TORC_F32 : dtype;
+    return dtype_is_low(dtype) ? TORC_F32 : dtype;
 }
 
 /* A view with the last two dimensions exchanged; released with tensor_drop(). */

@@ -174,7 +174,7 @@ torc_tensor *torc_argmax(torc_site at, torc_tensor *handle, torc_reduce_options 
         o = (torc_reduce_options){.dims = {1, {0}}};
         handle = torc_reshape(at, handle, (torc_shape){1, {-1}});
     }
-    tensor *x = tensor_of(&c, handle);
+    tensor *x = op_number(&c, handle);
     if (o.dims.ndim != 1)
         call_die(&c, "expected one dimension, or all, found %d", o.dims.ndim);
     extent e = extent_of(&c, x, &o);

@@ -22,7 +22,7 @@ static void update(const torc_optimizer *o, const stretch *s, int64_t n, int64_t
     step.lr = o->lr;
     step.bias1 = 1 - pow(step.beta1, (double)t);
     step.bias2 = 1 - pow(step.beta2, (double)t);
-    kernels_here()->adam(s, n, step);
+    kernels_here()->adam(s, n, step, o->clipping);
 }
 
 static torc_optimizer *adam_new(const call *c, torc_module *net, torc_adam_options o,

@@ -5,10 +5,14 @@
  *     squares --> norm --> factor --> scale        all in the device's memory, one after the other
  *                   '- - - - - - - - - - - - ->    the host, which waits, if somebody asks
  *
+ * A step needs no pass for the last: it multiplies each gradient by the factor as it reads it. With
+ * a loss scale (core/clipping.h) it is the same factor that takes the scale out of them.
+ *
  * After torc_backward() every rank holds the same mean, so every rank finds the same norm, to the
  * bit, and nothing needs to be sent. Where gradients are apart (tape.h, sharding) the ranks add up
  * one number, if they can; else they gather them.
  */
+#include "core/loss_scale.h"
 #include "core/nn/module.h"
 #include "core/optim/optimizer.h"
 #include "core/profile.h"
@@ -71,23 +75,21 @@ static void find_squares(tape_hook *h, const stretch *s, int64_t n, clipping *fo
         kernels_here()->sum_squares(&found->squares, s, n);
 }
 
-int64_t clip_queue(tensor *const *p, int64_t n, double max_norm, bool whole, torc_site at,
-                   storage *found)
+/* Queues: c, in the device's memory, is what clips the gradients of these n parameters to max_norm.
+ * Nobody waits. whole: sharded gradients are gathered first. The caller frees the list of them. */
+static stretch *measure(tensor *const *p, int64_t n, double max_norm, bool whole, torc_site at,
+                        clipping *c, int64_t *count)
 {
-    int64_t count;
     tape_hook *h = hook_of(p, n);
-    clipping *c = found->data;
     bool parts = !whole && h && h->apart && h->sharding->add_up;
-    stretch *s = list(p, n, parts, at, &count);
-    find_squares(h, s, count, c);
+    stretch *s = list(p, n, parts, at, count);
+    find_squares(h, s, *count, c);
     if (parts)
         h->sharding->add_up(h, at, &c->squares);
-    kernels_here()->clip(c, max_norm);
-    kernels_here()->scale(s, count, c);
     if (h) /* those of the gradients as they were */
         h->squares = NAN;
-    free(s);
-    return count;
+    kernels_here()->clip(c, max_norm, loss_scale_here());
+    return s;
 }
 
 /* Waits for it. */
@@ -98,25 +100,47 @@ static double norm_of(const storage *found)
     return c.norm;
 }
 
-/* ---- before a step: optimizers with .clip_norm ---- */
+/* ---- in a step: with .clip_norm, or a loss scale. It scales gradients as it reads them ---- */
 
-void optimizer_clip_in_step(const call *c, torc_optimizer *o, float max_norm)
+static void make_clipping(torc_optimizer *o)
 {
     static const clipping none;
-    if (!(max_norm >= 0))
-        call_die(c, "expected a clip_norm of 0 or more, found %g", (double)max_norm);
-    o->clip_norm = max_norm;
-    if (max_norm == 0)
+    if (o->clip)
         return;
     o->clip = storage_new(sizeof none);
     device_current()->from_host(o->clip->data, &none, sizeof none);
+}
+
+void optimizer_clip_in_step(const call *c, torc_optimizer *o, float max_norm)
+{
+    if (!(max_norm >= 0))
+        call_die(c, "expected a clip_norm of 0 or more, found %g", (double)max_norm);
+    o->clip_norm = max_norm;
+    if (max_norm > 0)
+        make_clipping(o);
+}
+
+void optimizer_measure(torc_optimizer *o, torc_site at)
+{
+    loss_scale *scale = loss_scale_here();
+    int64_t unused;
+    o->clipping = NULL;
+    if (o->clip_norm == 0 && !scale)
+        return;
+    make_clipping(o);
+    clipping *c = o->clip->data;
+    double limit = o->clip_norm > 0 ? (double)o->clip_norm : INFINITY;
+    free(measure(o->parameters, o->count, limit, false, at, c, &unused));
+    if (scale)
+        kernels_here()->unscale(c, scale);
+    o->clipping = c;
 }
 
 double torc_grad_norm(torc_site at, torc_optimizer *o)
 {
     if (!o)
         die_at(at, __func__, "expected an optimizer, found NULL");
-    if (!o->clip)
+    if (o->clip_norm == 0)
         die_at(at, __func__, "expected an optimizer with .clip_norm");
     return norm_of(o->clip);
 }
@@ -153,8 +177,12 @@ double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm)
     profile_enter(PROFILE_OPTIMIZER, at, __func__);
     tensor **p = parameters_of(&c, net, &n);
     storage *found = storage_new(sizeof(clipping));
-    if (clip_queue(p, n, max_norm, true, at, found) == 0)
+    int64_t count;
+    stretch *s = measure(p, n, max_norm, true, at, found->data, &count);
+    if (count == 0)
         optimizer_die_of_no_gradient(&c);
+    kernels_here()->scale(s, count, found->data);
+    free(s);
     double norm = norm_of(found);
     storage_release(found);
     free(p);

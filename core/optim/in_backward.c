@@ -12,6 +12,7 @@
  */
 #include "core/optim/optimizer.h"
 
+#include "core/loss_scale.h"
 #include "core/profile.h"
 
 static void take(tape_taker *t, tensor *p, torc_site at)
@@ -29,6 +30,9 @@ static void take(tape_taker *t, tensor *p, torc_site at)
 
 void optimizer_take_in_backward(const call *c, torc_optimizer *o)
 {
+    if (loss_scale_expected())
+        call_die(c, "expected no .in_backward with a loss scale: whether the gradients are finite "
+                    "is known only when backward is over");
     if (o->clip)
         call_die(c, "expected .clip_norm or .in_backward, found both: the norm is known only when "
                     "backward is over");

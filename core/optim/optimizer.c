@@ -1,6 +1,7 @@
 /* optimizer -- see optimizer.h. */
 #include "core/optim/optimizer.h"
 
+#include "core/loss_scale.h"
 #include "core/nn/module.h"
 #include "core/profile.h"
 #include "core/status.h"
@@ -89,6 +90,7 @@ torc_optimizer *optimizer_new(const call *c, torc_module *net, float lr, int sta
     *o = (torc_optimizer){.lr = lr + 0.0f, .count = n, .next = all};
     o->parameters = base_alloc((size_t)n, sizeof *o->parameters);
     o->steps = base_alloc((size_t)n, sizeof *o->steps);
+    o->took = base_alloc((size_t)n, sizeof *o->took);
     o->offset = base_alloc((size_t)n, sizeof *o->offset);
     o->first = base_alloc((size_t)n, sizeof *o->first);
     o->stretches = base_alloc((size_t)n, sizeof *o->stretches);
@@ -121,10 +123,10 @@ void torc_optimizer_free(torc_optimizer *o)
         storage_release(o->m);
     if (o->v)
         storage_release(o->v);
-    if (o->clip)
-        storage_release(o->clip);
+    optimizer_drop_clipping(o);
     free(o->parameters);
     free(o->steps);
+    free(o->took);
     free(o->taken);
     free(o->offset);
     free(o->first);
@@ -138,6 +140,14 @@ void optimizer_free_all(void)
 {
     while (all)
         torc_optimizer_free(all);
+}
+
+bool optimizer_any_in_backward(void)
+{
+    const torc_optimizer *o = all;
+    while (o && !o->taken)
+        o = o->next;
+    return o != NULL;
 }
 
 /* ---- a step ---- */
@@ -271,6 +281,19 @@ _Noreturn void optimizer_die_of_no_gradient(const call *c)
     call_die(c, "no parameter has a gradient: torc_backward() comes first");
 }
 
+/* Returns how many take part; some may have been updated already. */
+static int64_t list_all(torc_optimizer *o, const call *c)
+{
+    int64_t taking = 0;
+    for (int64_t i = 0; i < o->count; i++) {
+        o->took[i] = takes_part(o, c, i);
+        if (o->took[i] && !is_taken(o, i))
+            list_parameter(o, i);
+        taking += o->took[i];
+    }
+    return taking;
+}
+
 void torc_step(torc_site at, torc_optimizer *o)
 {
     const call c = {at, __func__};
@@ -280,19 +303,13 @@ void torc_step(torc_site at, torc_optimizer *o)
     if (must_wait(o))
         return;
     profile_enter(PROFILE_OPTIMIZER, at, __func__);
-    if (o->clip)
-        clip_queue(o->parameters, o->count, o->clip_norm, false, at, o->clip);
-    int64_t taking = 0;
-    for (int64_t i = 0; i < o->count; i++)
-        if (takes_part(o, &c, i)) {
-            if (!is_taken(o, i))
-                list_parameter(o, i);
-            taking++;
-        }
-    if (taking == 0)
+    optimizer_learn(o);
+    optimizer_measure(o, at);
+    if (list_all(o, &c) == 0)
         optimizer_die_of_no_gradient(&c);
     update_listed(o);
     meet_owners(o, at);
+    optimizer_tell(o);
     o->updates++;
     tensor_changed();
     status_count_step(torc_memory().peak_bytes);

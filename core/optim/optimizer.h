@@ -27,12 +27,17 @@ struct torc_optimizer {
         adam_step adam;
     };
     float lr;
-    float clip_norm; /* clip.c */
-    storage *clip;   /* a clipping, of the last step; NULL: it does not clip */
+    float clip_norm;          /* clip.c */
+    storage *clip;            /* a clipping, of the last step; NULL: none was measured */
+    const clipping *clipping; /* that of the step under way; NULL: it takes gradients as they are */
+    clipping *told;           /* skip.c: the same on the host, where it may be on its way */
+    bool learns;              /* nobody has looked there since the last step ... */
+    bool *took;               /* ... in which these took part */
+    torc_optimizer *learns_too; /* another of which that is true */
     int64_t count;
     tensor **parameters; /* each with a reference of ours, so that it is there to be asked about */
-    int64_t updates;     /* calls of torc_step() that changed something */
-    int64_t *steps;      /* in which each took part */
+    int64_t updates;     /* calls of torc_step() that had their turn, skipped ones too */
+    int64_t *steps;      /* in which each took part, as far as is known (optimizer_learn()) */
     bool *taken;         /* in the backward of the step under way; NULL: not in_backward */
     int64_t *offset;     /* of each in m and v, in elements ... */
     int64_t *first;      /* ... where its element of this number is the first that has state */
@@ -52,8 +57,12 @@ torc_optimizer *optimizer_new(const call *c, torc_module *net, float lr, int sta
 void optimizer_update(torc_optimizer *o, int64_t i);
 /* From now on backward updates what it can (in_backward.c). */
 void optimizer_take_in_backward(const call *c, torc_optimizer *o);
+/* Is there one that updates in backward? */
+bool optimizer_any_in_backward(void);
 /* From now on a step clips first; max_norm 0: it does not (clip.c). */
 void optimizer_clip_in_step(const call *c, torc_optimizer *o, float max_norm);
+/* Queues, for the step under way: o->clipping, where there is a clip_norm or a loss scale. */
+void optimizer_measure(torc_optimizer *o, torc_site at);
 /* Dies unless low <= value < high. */
 void optimizer_check(const call *c, const char *name, float value, float low, float high);
 
@@ -62,15 +71,17 @@ void optimizer_check_item(const call *c, const module_item *item);
 /* Backward was not called. */
 _Noreturn void optimizer_die_of_no_gradient(const call *c);
 
-/* Queues: what norm the gradients of these n parameters have together goes to `found`, device
- * memory for a clipping, and they are scaled to at most max_norm. Nobody waits. whole: sharded
- * gradients are gathered first; else only what this rank owns need be right afterwards. Returns how
- * many gradients there are. */
-int64_t clip_queue(tensor *const *p, int64_t n, double max_norm, bool whole, torc_site at,
-                   storage *found);
-
 /* Are the gradients of net those of a part of the batch (tape_hook.partial)? */
 bool optimizer_must_wait(torc_module *net);
+
+/* ---- steps that a loss scale skips (skip.c) ---- */
+
+/* A step is over: where it may have been skipped, how it ended is sent to the host. */
+void optimizer_tell(torc_optimizer *o);
+/* Takes the last step out of steps[] if it was skipped: to be called before they are read or
+ * written. */
+void optimizer_learn(torc_optimizer *o);
+void optimizer_drop_clipping(torc_optimizer *o);
 
 /* ---- for checkpoints: the state as if one rank had all of it ----
  *

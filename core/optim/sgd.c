@@ -12,7 +12,7 @@ static void update(const torc_optimizer *o, const stretch *s, int64_t n, int64_t
     sgd_step step = o->sgd;
     step.lr = o->lr;
     step.first = t == 1;
-    kernels_here()->sgd(s, n, step);
+    kernels_here()->sgd(s, n, step, o->clipping);
 }
 
 torc_optimizer *torc_sgd(torc_site at, torc_module *net, torc_sgd_options o)

@@ -175,6 +175,7 @@ void optimizer_write_state(const call *c, torc_optimizer *o, int piece, int64_t 
  * does not reach it, there is one now, of zeros. */
 void optimizer_write_steps(const call *c, torc_optimizer *o, const int64_t *steps)
 {
+    optimizer_learn(o); /* what is on its way is about steps that are forgotten here */
     for (int64_t i = 0; i < o->count; i++) {
         tensor *p = o->parameters[i];
         o->steps[i] = steps[i];

@@ -164,19 +164,25 @@ void meter_print(const meter *m, torc_module *net)
     printf("  peak memory of a rank       %.0f MB, of its tensors %.0f\n", peak, tensors);
 }
 
+static const char *truth(int yes)
+{
+    return yes ? "true" : "false";
+}
+
 static void write_line(const meter *m, FILE *f, result r, double peak, double tensors)
 {
     double step = meter_step_seconds(m), rate = step > 0 ? 1 / step : 0;
     fprintf(f,
             "{\"peer\": \"torc %s\", \"workload\": \"%s\", \"ranks\": %d, \"device\": \"%s\", "
-            "\"bf16\": %s, \"graph\": %s, \"tuned\": false, \"compile\": false, \"threads\": %d, "
+            "\"bf16\": %s, \"fp16\": %s, \"graph\": %s, \"tuned\": false, \"compile\": false, "
+            "\"threads\": %d, "
             "\"step_ms\": %.3f, \"samples_per_s\": %.1f, \"tokens_per_s\": %.1f, "
             "\"first_step_s\": %.3f, \"max_rss_mb\": %.1f, \"max_device_mb\": %.1f, "
             "\"loss_first\": %.4f, \"loss_last\": %.4f",
-            TORC_VERSION, r.workload, torc_world_size(), torc_device(), r.bf16 ? "true" : "false",
-            r.graph ? "true" : "false", torc_threads(), 1e3 * step, rate * (double)r.samples,
-            rate * (double)(r.tokens ? r.tokens : r.samples), m->first_step, peak, tensors,
-            m->read ? m->losses[0] : 0, mean_of_last(m, 10));
+            TORC_VERSION, r.workload, torc_world_size(), torc_device(), truth(r.dtype == TORC_BF16),
+            truth(r.dtype == TORC_F16), truth(r.graph), torc_threads(), 1e3 * step,
+            rate * (double)r.samples, rate * (double)(r.tokens ? r.tokens : r.samples),
+            m->first_step, peak, tensors, m->read ? m->losses[0] : 0, mean_of_last(m, 10));
     if (r.metric_name)
         fprintf(f, ", \"%s\": %.5f", r.metric_name, r.metric);
     fprintf(f, "}\n");

@@ -44,7 +44,8 @@ typedef struct result { /* beside the meter's own numbers; a metric without a na
     const char *workload, *metric_name;
     double metric;
     long samples, tokens; /* of a global step; tokens 0: as samples */
-    int bf16, graph;
+    torc_dtype dtype;     /* of torc_autocast() */
+    int graph;
 } result;
 /* One line of JSON to `path` ("-": standard output), from rank 0; every rank must call it. */
 void meter_write_json(const meter *m, const char *path, result r);

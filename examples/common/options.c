@@ -73,3 +73,12 @@ void options_parse(int argc, char **argv, const char *about, const option *table
         exit(EXIT_USAGE);
     }
 }
+
+torc_dtype options_dtype(const common_options *o, const char *program)
+{
+    if (o->bf16 && o->fp16) {
+        fprintf(stderr, "%s: expected --bf16 or --fp16, found both\n", program);
+        exit(EXIT_USAGE);
+    }
+    return o->bf16 ? TORC_BF16 : o->fp16 ? TORC_F16 : TORC_F32;
+}

@@ -10,6 +10,8 @@
 #ifndef EXAMPLES_OPTIONS_H
 #define EXAMPLES_OPTIONS_H
 
+#include "torc.h"
+
 typedef enum option_kind { OPTION_INT, OPTION_NUMBER, OPTION_TEXT, OPTION_FLAG } option_kind;
 
 typedef struct option {
@@ -22,7 +24,7 @@ typedef struct option {
 /* What every example understands. */
 typedef struct common_options {
     long epochs, steps, warmup, batch, seed, virtual_ranks, checkpoint_every;
-    int bf16, graph;
+    int bf16, fp16, graph;
     double lr;
     const char *save, *load, *checkpoint, *json;
 } common_options;
@@ -37,6 +39,7 @@ typedef struct common_options {
         {"virtual-ranks", OPTION_INT, &(c).virtual_ranks, \
          "the same weights on any number of ranks up to this"}, \
         {"bf16", OPTION_FLAG, &(c).bf16, "mixed precision: half the bytes, faster products"}, \
+        {"fp16", OPTION_FLAG, &(c).fp16, "the same in fp16, on a GPU; the loss is scaled"}, \
         {"graph", OPTION_FLAG, &(c).graph, "on a GPU: the launches of a step as CUDA graphs"}, \
         {"save", OPTION_TEXT, &(c).save, "write the weights to this file at the end"}, \
         {"load", OPTION_TEXT, &(c).load, "start from the weights in this file"}, \
@@ -56,5 +59,7 @@ typedef struct common_options {
 /* Understands `--name value`, `--name=value`, flags and --help. A mistake is one line and exit
  * code 64. */
 void options_parse(int argc, char **argv, const char *about, const option *table, int count);
+/* What --bf16 or --fp16 asks for, TORC_F32 without. Both together are such a mistake. */
+torc_dtype options_dtype(const common_options *o, const char *program);
 
 #endif

@@ -188,13 +188,18 @@ static void check_shapes(const emu_product *p, const emu_layout *a, const emu_la
         emu_stop("cuBLASLt: matrices of a result %lld apart", (long long)d->step);
 }
 
+static bool is_low(cudaDataType_t type)
+{
+    return type == CUDA_R_16BF || type == CUDA_R_16F;
+}
+
 static bool has_code(const emu_product *p, const emu_layout *a, const emu_layout *b,
                      const emu_layout *d)
 {
     bool f64 = p->compute == CUBLAS_COMPUTE_64F, gelu = p->epilogue & CUBLASLT_EPILOGUE_GELU;
     bool types = f64                  ? a->type == CUDA_R_64F && d->type == CUDA_R_64F
                  : a->type == d->type ? a->type != CUDA_R_64F
-                                      : a->type == CUDA_R_16BF && d->type == CUDA_R_32F;
+                                      : is_low(a->type) && d->type == CUDA_R_32F;
     bool pre = !(p->epilogue & 128) || (p->pre_ld % 8 == 0 && p->pre_ld >= d->rows);
     return types && a->type == b->type && p->scale == (f64 ? CUDA_R_64F : CUDA_R_32F) && pre &&
            !(f64 && gelu);
@@ -235,7 +240,8 @@ static double read(const void *data, cudaDataType_t type, int64_t i)
         return ((const double *)data)[i];
     if (type == CUDA_R_32F)
         return ((const float *)data)[i];
-    return machine_float_of((uint32_t)((const uint16_t *)data)[i] << 16);
+    uint16_t bits = ((const uint16_t *)data)[i];
+    return type == CUDA_R_16F ? machine_f16_value(bits) : machine_float_of((uint32_t)bits << 16);
 }
 
 static void write(void *data, cudaDataType_t type, int64_t i, double x)
@@ -245,7 +251,8 @@ static void write(void *data, cudaDataType_t type, int64_t i, double x)
     else if (type == CUDA_R_32F)
         ((float *)data)[i] = (float)x;
     else
-        ((uint16_t *)data)[i] = machine_bf16_bits((float)x);
+        ((uint16_t *)data)[i] =
+            type == CUDA_R_16F ? machine_f16_bits((float)x) : machine_bf16_bits((float)x);
 }
 
 /* op(matrix `index` of the batch), by rows. */

@@ -4,6 +4,7 @@
 #ifndef TORC_EMU_MACHINE_H
 #define TORC_EMU_MACHINE_H
 
+#include "core/cpu/f16.h"
 #include "cuda_runtime.h"
 
 #include <utility>
@@ -55,6 +56,15 @@ static inline uint16_t machine_bf16_bits(float x)
     if (x != x)
         return 0x7fff; /* what the GPU gives for any NaN */
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static inline uint16_t machine_f16_bits(float x)
+{
+    return x != x ? 0x7fff : f16_from_f32(x); /* as above */
+}
+static inline float machine_f16_value(uint16_t bits)
+{
+    return f16_to_f32(bits);
 }
 
 template <class T> static inline void machine_forget(T &)

@@ -4,6 +4,7 @@
 #include "core/cpu/simd/block.h"
 
 #include "core/cpu/bf16.h"
+#include "core/cpu/f16.h"
 
 #include <string.h>
 
@@ -14,6 +15,7 @@
     X(TORC_F32, float, x, (float)v) \
     X(TORC_F64, double, x, (double)v) \
     X(TORC_BF16, uint16_t, bf16_to_f32(x), bf16_from_f32((float)v)) \
+    X(TORC_F16, uint16_t, f16_to_f32(x), f16_from_f32((float)v)) \
     X(TORC_I64, int64_t, x, (int64_t)v) \
     X(TORC_I32, int32_t, x, (int32_t)(int64_t)v) \
     X(TORC_U8, uint8_t, x, (uint8_t)(int64_t)v) \

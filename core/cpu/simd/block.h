@@ -9,8 +9,8 @@
  *                                     loop over n elements
  *                                     [ f32 .......... ] -- store --> bf16, any stride
  *
- * The type of a block is f32 (for f32 and bf16), f64 or i64 (for integers and bool). Loops that
- * read and write bf16 by themselves take blocks of it, which are as they are in memory.
+ * The type of a block is f32 (for f32, bf16 and f16), f64 or i64 (for integers and bool). Loops
+ * that read and write bf16 by themselves take blocks of it, which are as they are in memory.
  *
  * A loop is only ever given whole multiples of BLOCK_LANES elements: what is left over is padded in
  * a buffer. So no loop has a scalar remainder, whose exp() would be another one than the vector's,
@@ -38,7 +38,7 @@ static inline torc_dtype block_type(torc_dtype dtype)
 {
     if (dtype == TORC_F64)
         return TORC_F64;
-    return dtype == TORC_F32 || dtype == TORC_BF16 ? TORC_F32 : TORC_I64;
+    return dtype == TORC_F32 || dtype_is_low(dtype) ? TORC_F32 : TORC_I64;
 }
 
 static inline size_t block_item(torc_dtype type)

@@ -258,7 +258,8 @@ static void copy_strips(part mine, const walk *w, const walk *matrices, int d)
     }
 }
 
-/* bf16 and f32 that both lie side by side: loading a block of one is storing it as the other. */
+/* f32 and bf16 or f16 that both lie side by side: loading a block of one is storing it as the
+ * other. */
 static void convert_blocks(part blocks, const walk *w)
 {
     const operand *out = &w->operand[0], *x = &w->operand[1];
@@ -274,7 +275,9 @@ static void convert_blocks(part blocks, const walk *w)
 
 static bool convert_directly(tensor *out, const tensor *x)
 {
-    if (block_type(out->dtype) != TORC_F32 || block_type(x->dtype) != TORC_F32)
+    bool from_low = out->dtype == TORC_F32 && dtype_is_low(x->dtype);
+    bool to_low = dtype_is_low(out->dtype) && x->dtype == TORC_F32;
+    if (!from_low && !to_low)
         return false;
     walk w = walk_of(WALK_FASTEST, 2, (const tensor *const[]){out, x});
     walk_cut(&w, BLOCK_DIRECT);

@@ -63,12 +63,19 @@ void SIMD(cpu_scale)(const stretch *s, int64_t n, const clipping *c)
         update_all(s, n, 2, scale_part, c);
 }
 
-/* With an infinity or a NaN among them, scaling would only spread it. */
-void SIMD(cpu_clip)(clipping *c, double max_norm)
+void SIMD(cpu_clip)(clipping *c, double max_norm, const loss_scale *scale)
 {
-    c->norm = sqrt(c->squares);
-    double factor = max_norm / (c->norm + 1e-6);
-    c->factor = isfinite(c->norm) && factor < 1 ? (float)factor : 1;
+    clipping_find(c, max_norm, scale);
+}
+
+void SIMD(cpu_unscale)(clipping *c, loss_scale *scale)
+{
+    clipping_unscale(c, scale);
+}
+
+void SIMD(cpu_rescale)(loss_scale *scale, scale_rule rule)
+{
+    loss_scale_next(scale, rule);
 }
 
 /* Squares of f32 are exact in f64, so fused or not they add up the same; LANES is fixed, and so
@@ -117,6 +124,49 @@ void SIMD(cpu_sum_squares)(double *sum, const stretch *s, int64_t n)
     free(first);
 }
 
+/* ---- steps of scaled gradients ----
+ *
+ * They are scaled into a few KiB, from where the step reads them at once: rounded, as if they had
+ * been stored. In one expression with what follows the product would be fused into a sum, and a
+ * clipped step had other bits than a call that clips, then a step. */
+#define BLOCK 1024
+
+typedef struct scaled_step {
+    update f;
+    const void *step;
+    float factor;
+} scaled_step;
+
+static float *moved(float *p, int64_t by)
+{
+    return p ? p + by : NULL;
+}
+
+static void scale_and_step(const stretch *s, part p, const void *step)
+{
+    const scaled_step how = *(const scaled_step *)step;
+    float g[BLOCK];
+    for (int64_t done = 0, n; done < p.n; done += n) {
+        int64_t at = p.first + done;
+        n = min_i64(p.n - done, BLOCK);
+        for (int64_t i = 0; i < n; i++)
+            g[i] = s->g[at + i] * how.factor;
+        const stretch block = {s->p + at, g, moved(s->m, at), moved(s->v, at), n};
+        how.f(&block, (part){0, n}, how.step);
+    }
+}
+
+static void step_all(const stretch *s, int64_t n, int64_t streams, update f, const void *step,
+                     const clipping *c)
+{
+    if (c && c->skip)
+        return;
+    if (c && c->factor != 1)
+        update_all(s, n, streams, scale_and_step, &(scaled_step){f, step, c->factor});
+    else
+        update_all(s, n, streams, f, step);
+}
+
 /* ---- torch.optim.SGD ----
  *
  *     g <- g + weight_decay p
@@ -148,12 +198,12 @@ static void sgd_momentum(const stretch *s, part at, const void *step)
     }
 }
 
-void SIMD(cpu_sgd)(const stretch *s, int64_t n, sgd_step step)
+void SIMD(cpu_sgd)(const stretch *s, int64_t n, sgd_step step, const clipping *c)
 {
     if (step.momentum != 0)
-        update_all(s, n, 5, sgd_momentum, &step);
+        step_all(s, n, 5, sgd_momentum, &step, c);
     else
-        update_all(s, n, 3, sgd_plain, &step);
+        step_all(s, n, 3, sgd_plain, &step, c);
 }
 
 /* ---- torch.optim.Adam, AdamW ----
@@ -180,7 +230,7 @@ static void adam_part(const stretch *s, part at, const void *step)
     }
 }
 
-void SIMD(cpu_adam)(const stretch *s, int64_t n, adam_step step)
+void SIMD(cpu_adam)(const stretch *s, int64_t n, adam_step step, const clipping *c)
 {
-    update_all(s, n, 7, adam_part, &step);
+    step_all(s, n, 7, adam_part, &step, c);
 }
