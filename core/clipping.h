@@ -69,7 +69,7 @@ CLIPPING_FUNCTION void clipping_unscale(clipping *c, loss_scale *s)
 /* As torch.amp.GradScaler.update(), between two bounds. */
 CLIPPING_FUNCTION void loss_scale_next(loss_scale *s, scale_rule r)
 {
-    bool grows = !s->skipped && ++s->good == r.interval;
+    bool grows = !s->skipped && ++s->good >= r.interval; /* more: of a run with a longer one */
     float scale = s->scale * (s->skipped ? r.backoff : grows ? r.growth : 1);
     s->scale = fminf(fmaxf(scale, LOSS_SCALE_LEAST), LOSS_SCALE_MOST);
     if (s->skipped || grows)

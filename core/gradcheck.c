@@ -1,8 +1,9 @@
 /*
  * gradcheck -- backward against central differences, in f64.
  *
- *     d f / d x_i  ~  (f(x_i + h) - f(x_i - h)) / 2 h        h = 1e-6 (1 + |x_i|): error about h^2
- * + 1e-16 / h
+ *     d f / d x_i  ~  (f(x_i + h) - f(x_i - h)) / 2 h        h = 1e-6 (1 + |x_i|)
+ *
+ * whose error is about h^2 + 1e-16 / h.
  */
 #include "core/loss_scale.h"
 #include "core/ops/ops.h"

@@ -15,14 +15,14 @@ static const loss_scale usual_start = {.scale = 65536};
 static struct scaler {
     bool decided;     /* by torc_set_loss_scale(): torc_autocast() has no say */
     bool asked;       /* there shall be one */
-    storage *state;   /* a loss_scale; NULL: there is none yet */
+    storage *state;   /* a loss_scale, of the last gradients; NULL: they have none */
     loss_scale start; /* what the next one begins with; 0: as usual */
     bool fresh;       /* that is not in `state` yet */
     scale_rule rule;
     bool open;    /* a backward has begun since the last step: the scale stays */
     bool stepped; /* since the last backward that could change it, there was a step */
     bool paused;
-    int hopeless; /* steps skipped in a row that no scale would have saved */
+    int hopeless; /* steps skipped in a row at a scale that falls no further */
 } scaler;
 
 /* ---- on and off ---- */
@@ -105,8 +105,7 @@ void torc_set_loss_scale(torc_site at, torc_loss_scale_options o)
     scaler.decided = true;
     scaler.asked = scaler.fresh = !o.off;
     scaler.open = scaler.stepped = false;
-    if (o.off)
-        let_go_of_state();
+    scaler.hopeless = 0;
 }
 
 /* ---- a step ---- */
@@ -124,6 +123,8 @@ void loss_scale_begin(void)
     if (scaler.paused || scaler.open)
         return;
     scaler.open = true;
+    if (!scaler.asked) /* any more; not sooner, for a step may have had need of it */
+        let_go_of_state();
     if (scaler.fresh)
         begin_afresh();
     if (scaler.state && scaler.stepped)
@@ -156,13 +157,15 @@ void loss_scale_stepped(void)
 /* Of a step that is skipped the factor is 1 / scale. */
 void loss_scale_learn(const clipping *c)
 {
-    bool hopeless = c->skip && (is_fixed() || c->factor >= 1 / LOSS_SCALE_LEAST);
-    scaler.hopeless = hopeless ? scaler.hopeless + 1 : 0;
+    bool least = c->factor >= 1 / LOSS_SCALE_LEAST, stays = scaler.rule.backoff == 1;
+    scaler.hopeless = c->skip && (least || stays) ? scaler.hopeless + 1 : 0;
     if (scaler.hopeless == HOPELESS && base_world()->rank == 0)
         log_line(LOG_WARN,
                  "%d steps in a row were skipped at a loss scale of %g: gradients are infinite or "
-                 "NaN, and a smaller scale would not help; look for it in the model or its input",
-                 HOPELESS, 1 / (double)c->factor);
+                 "NaN, %s",
+                 HOPELESS, 1 / (double)c->factor,
+                 least ? "and a smaller scale would not help; look for it in the model or its input"
+                       : "and this scale does not fall by itself; try a smaller one");
 }
 
 void loss_scale_pause(bool on)
@@ -182,7 +185,7 @@ static loss_scale state_on_host(void)
 
 double torc_loss_scale(void)
 {
-    if (!scaler.asked)
+    if (!scaler.asked || (scaler.open && !scaler.state)) /* asked for amid gradients without */
         return 1;
     loss_scale s = state_on_host();
     if (scaler.stepped && !scaler.open) /* as the next backward will */

@@ -16,8 +16,8 @@
 #include "core/clipping.h"
 #include "core/tensor.h"
 
-/* torc_autocast(TORC_F16) was entered: from the next step's gradients on there is a loss scale,
- * unless torc_set_loss_scale() has decided otherwise. */
+/* What is recorded from here on computes in f16: from the next step's gradients on there is a loss
+ * scale, unless torc_set_loss_scale() has decided otherwise. */
 void loss_scale_wanted(const call *c);
 /* Whether the next torc_backward() has one. */
 bool loss_scale_expected(void);

@@ -12,6 +12,7 @@
  * backward knows, before it reaches the node, whose gradients are still to come. The second run
  * reads those very tensors, and its nodes give to their gradients one after the other, as they
  * would have from the tape of the first run: the sums have the same order, and the same bits.
+ * Arguments that want no gradient are inputs as well: their values have to be there once more.
  *
  * Nothing here knows of nesting. A function that calls torc_recompute() records a node like any
  * other, in both of its runs.
@@ -35,8 +36,8 @@ typedef struct recomputed {
     torc_tensor *in[];
 } recomputed;
 
-/* The tensors that a stretch of the tape reads, and that want a gradient: each once, shared. The
- * memory is used again, as nothing runs between finding them and using them. */
+/* What a node has, or is to have, as inputs: each tensor once, shared. The memory is used again, as
+ * nothing runs between finding them and using them. */
 static struct {
     tensor **in;
     int count, room;
@@ -101,6 +102,16 @@ static void find_inputs(const tape_stretch *s, tensor *y)
     }
 }
 
+/* Those that find_inputs() passes over. */
+static void find_plain_arguments(const call *c, int n, torc_tensor *const *in)
+{
+    for (int i = 0; i < n; i++) {
+        tensor *t = tensor_of(c, in[i]);
+        if (!t->requires_grad)
+            find(t);
+    }
+}
+
 static void drop_inputs(void)
 {
     while (found.count > 0)
@@ -130,6 +141,7 @@ static void check_alike(const node *n, const tape_stretch *s, tensor *y)
     if (memcmp(&now, &r->after, sizeof now) != 0)
         call_die(c, "expected a function that draws the same random numbers twice");
     find_inputs(s, y);
+    find_plain_arguments(c, r->n, r->in);
     if (found.count != n->inputs || memcmp(found.in, n->in, (size_t)n->inputs * sizeof *n->in))
         call_die(c, "expected a function that reads the same tensors twice; those that it makes "
                     "itself cannot want a gradient");
@@ -192,8 +204,10 @@ torc_tensor *torc_recompute(torc_site at, torc_function f, void *context, int n,
     r.after = rng_here();
     r.ops = tape_count() - s.first;
     bool differentiable = made_in(&s, y);
-    if (differentiable)
+    if (differentiable) {
         find_inputs(&s, y);
+        find_plain_arguments(&c, n, in);
+    }
     tape_close(&s, y, at);
     if (differentiable)
         record(&c, &r, y, in);

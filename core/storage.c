@@ -87,8 +87,11 @@ static NORETURN void die_of_room(size_t bytes)
            d->room ? base_format(", %zu of %zu are free", available, total) : "", "");
 }
 
-static void *take_from_device(size_t bytes)
+/* NULL: it has no room. */
+static storage *take_from_device(size_t bytes)
 {
+    if (!bytes)
+        return wrap_struct();
     size_t unused = stats.held_bytes - stats.live_bytes;
     if (bytes > SMALL && unused > stats.live_bytes / 2 + SPARE_BYTES)
         storage_trim();
@@ -98,12 +101,15 @@ static void *take_from_device(size_t bytes)
         data = device_current()->alloc(bytes);
     }
     if (!data)
-        die_of_room(bytes);
+        return NULL;
     stats.allocations++;
     stats.held_bytes += bytes;
     if (stats.held_bytes > stats.peak_held_bytes)
         stats.peak_held_bytes = stats.held_bytes;
-    return data;
+    storage *s = wrap_struct();
+    s->data = data;
+    s->bytes = bytes;
+    return s;
 }
 
 static void count_live(size_t bytes)
@@ -233,17 +239,15 @@ static storage *join_free(storage *s)
     return s;
 }
 
-/* From the class itself; a large block also from those above it. */
-static storage *take_free(int class, size_t rounded)
+/* From the class itself or one above it, up to `last`. */
+static storage *take_free(int class, int last, size_t rounded)
 {
-    bool large = rounded >= LARGE;
-    int last = large ? class + REACH : class;
     for (int c = class; c <= last && c < CLASSES; c++) {
         storage *s = pop(c);
-        if (s && large)
+        if (s) {
             split(s, rounded);
-        if (s)
             return s;
+        }
     }
     return NULL;
 }
@@ -252,18 +256,17 @@ storage *storage_new(size_t bytes)
 {
     size_t rounded;
     int class = class_of(bytes, &rounded);
-    storage *s = take_free(class, rounded);
-    if (s) {
-        rounded = s->bytes;
-        s->refs = 1;
-        s->mirrored = 0;
-        s->next = NULL;
-    } else {
-        s = wrap_struct();
-        s->bytes = rounded;
-        s->data = rounded ? take_from_device(rounded) : NULL;
-    }
-    count_live(rounded);
+    storage *s = take_free(class, rounded >= LARGE ? class + REACH : class, rounded);
+    if (!s)
+        s = take_from_device(rounded);
+    if (!s) /* of whatever block: pieces do not go back to the system */
+        s = take_free(class, CLASSES - 1, rounded);
+    if (!s)
+        die_of_room(rounded);
+    s->refs = 1;
+    s->mirrored = 0;
+    s->next = NULL;
+    count_live(s->bytes);
     return s;
 }
 

@@ -6,7 +6,8 @@
  * nothing from the system. Classes are at most 1/8 apart, so at most that much is wasted.
  *
  * A large block is taken from a larger one where none of its class is free, and what is left of
- * that is a free block of its own, until both are free and become one again.
+ * that is a free block of its own, until both are free and become one again. Less than a MiB is not
+ * split off, and wasted.
  */
 #ifndef TORC_STORAGE_H
 #define TORC_STORAGE_H
@@ -38,7 +39,7 @@ void storage_release(storage *s);
 /* From now on the lowest address of a class comes first instead of the block freed last, so that
  * equal steps get equal addresses. */
 void storage_lowest_first(void);
-/* Gives every cached free block back to the system. */
+/* Gives the cached free blocks back to the system, but those of which a part is in use. */
 void storage_trim(void);
 
 #endif

@@ -230,8 +230,9 @@ TORC_API torc_scope torc_no_grad_enter(void);
  *
  * torc_autocast(TORC_F16), on a GPU: the same in f16, which has 11 bits where bf16 has 8, but ends
  * at 65504 and begins at 2^-24 where bf16 has the range of f32. What is larger becomes infinite and
- * what is smaller 0, gradients first of all: so the first such scope switches a loss scale on, which
- * sees to itself (torc_set_loss_scale()). bf16 needs no such care.
+ * what is smaller 0, gradients first of all: so the first such scope, unless it stands within
+ * TORC_NO_GRAD, switches a loss scale on, which sees to itself (torc_set_loss_scale()). bf16 needs
+ * no such care.
  *
  * On a device without instructions for it: one notice, then f32. (Micikevicius et al. 2018,
  * arXiv:1710.03740.) */
@@ -239,7 +240,8 @@ TORC_API torc_scope torc_autocast_enter(torc_site at, torc_dtype dtype);
 #define torc_autocast(dtype) TORC_SCOPE(torc_autocast_enter(TORC_HERE, dtype))
 /* TORC_BF16 or TORC_F16: products of f32 tensors round what they multiply to that, and add up and
  * give f32, two to ten times as fast; TORC_F32, the usual: they do not. Everything else stays f32
- * either way. */
+ * either way. TORC_F16 switches a loss scale on, as its scope does: products of gradients are
+ * products. */
 TORC_API void torc_set_matmul_precision(torc_site at, torc_dtype dtype);
 
 /* `torc_lean(true) { loss = ...; }`: less memory for some more time. What torc's own layers hand to
@@ -435,7 +437,7 @@ TORC_API torc_tensor *torc_dropout_op(torc_site at, torc_tensor *x, double p, bo
 
 typedef struct torc_attention_options {
     int _;
-    bool causal; /* row i sees columns 0 .. i */
+    bool causal; /* row i sees columns 0 .. i + S - T */
     float scale; /* 1 / sqrt(D) when left out */
 } torc_attention_options;
 /* q, k, v [B, H, T, D], strided views welcome -> [B, H, T, D]; softmax(q k^T scale) v computed in
@@ -693,10 +695,11 @@ TORC_API double torc_grad_norm(torc_site at, torc_optimizer *opt);
  * several optimizers that stepped in between count as one. (Micikevicius et al. 2018,
  * arXiv:1710.03740, section 3.2; the usual values are those of torch.amp.GradScaler.)
  *
- * torc_autocast(TORC_F16) switches it on by itself. Here its options are set, on every rank alike,
- * before torc_ddp(), which compares them, and torc_checkpoint_load(), which goes on with the scale
- * that the run had; or it is switched .off, or on without f16. Between torc_step() and the next
- * torc_backward(), of all optimizers: gradients that are added up have one scale.
+ * TORC_F16 switches it on by itself, as a scope or as precision. Here its options are set, on every
+ * rank alike, before torc_ddp(), which compares them, and torc_checkpoint_load(), which goes on
+ * with the scale that the run had; or it is switched .off, or on without f16. Between torc_step()
+ * and the next torc_backward(), of all optimizers: gradients that are added up have one scale.
+ * Where one optimizer adds up over several steps of another, which may change it, make it .fixed.
  *
  * Between torc_backward() and torc_step() gradients are `scale` times the true ones, where
  * torc_grad(), or a compressor, sees them; the loss is not, and norms are the true ones:

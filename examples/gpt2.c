@@ -49,8 +49,8 @@ int main(int argc, char **argv)
     torc_module *net = gpt_new(s);
     if (recompute)
         gpt_recompute(net);
-    net = torc_ddp(net, .virtual_ranks = (int)o.virtual_ranks,
-                   .graph = o.graph); /* the single line */
+    net = torc_ddp(net, .virtual_ranks = (int)o.virtual_ranks, .graph = o.graph,
+                   .shard_optimizer = o.shard); /* the single line */
     if (o.load)
         torc_load(net, o.load);
     torc_optimizer *opt = torc_adamw(net, .lr = (float)o.lr, .beta2 = 0.95f, .weight_decay = 0.1f);

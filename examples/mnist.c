@@ -46,8 +46,8 @@ int main(int argc, char **argv)
         torc_finalize();
         return 64;
     }
-    net = torc_ddp(net, .virtual_ranks = (int)o.virtual_ranks,
-                   .graph = o.graph); /* the single line */
+    net = torc_ddp(net, .virtual_ranks = (int)o.virtual_ranks, .graph = o.graph,
+                   .shard_optimizer = o.shard); /* the single line */
     if (o.load)
         torc_load(net, o.load);
 

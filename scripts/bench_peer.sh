@@ -1,8 +1,9 @@
 #!/bin/sh
-# bench_peer.sh [--tuned] [--bf16] [--reps N] [WORKLOAD...] -- the workloads mlp, cnn, gpt and gpt-m
-# side by side: torc and PyTorch take turns in one run, with one rank on all cores and with one rank
-# a core; then a table (scripts/bench_table.py). --tuned: PyTorch with what makes it faster without
-# compiling; --bf16: mixed precision on both sides.
+# bench_peer.sh [--tuned] [--bf16] [--lean] [--reps N] [WORKLOAD...] -- the workloads mlp, cnn, gpt
+# and gpt-m side by side: torc and PyTorch take turns in one run, with one rank on all cores and
+# with one rank a core; then a table (scripts/bench_table.py). --tuned: PyTorch with what makes it
+# faster without compiling; --bf16: mixed precision on both sides; --lean: torc's gpt and gpt-m in
+# torc_lean(), less memory for more time.
 #
 #   PYTHON=python3      leads to the PyTorch to compare with
 #                       (python3 -m venv DIR && DIR/bin/pip install torch numpy)
@@ -10,12 +11,14 @@
 #   DATA_DIR=dir        IDX files (t10k-*) and tinyshakespeare.txt
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3} peer=${PEER:-../shared/peers/torch_ddp.py} tuned= bf16= reps=3 workloads=
+python=${PYTHON:-python3} peer=${PEER:-../shared/peers/torch_ddp.py}
+tuned= bf16= lean= reps=3 workloads=
 data=${DATA_DIR:-../shared/data}
 while [ $# -gt 0 ]; do
     case "$1" in
     --tuned) tuned=--tuned; shift ;;
     --bf16) bf16=--bf16; shift ;;
+    --lean) lean=--lean; shift ;;
     --reps) reps=$2; shift 2 ;;
     *) workloads="$workloads $1"; shift ;;
     esac
@@ -33,7 +36,7 @@ export DATA_DIR="$(realpath "$data")"
 steps_of() { case $1 in mlp) echo 300 ;; cnn) echo 30 ;; gpt) echo 60 ;; gpt-m) echo 8 ;; esac; }
 text() { # workload, options
     w=$1; shift
-    echo "chargpt --name $w --data $DATA_DIR/tinyshakespeare.txt --sample 0 --valid 0 $*"
+    echo "chargpt --name $w --data $DATA_DIR/tinyshakespeare.txt --sample 0 --valid 0 $lean $*"
 }
 ours_of() { # workload
     case $1 in

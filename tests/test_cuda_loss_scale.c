@@ -90,6 +90,33 @@ TEST(a_scope_of_f16_switches_it_on)
     torc_finalize();
 }
 
+/* Where nothing is recorded there are no gradients to save. */
+TEST(a_scope_without_gradients_leaves_it_off)
+{
+    start();
+    torc_module *net = network(1);
+    torc_sgd(net, .lr = 0.1f, .in_backward = true);
+    TORC_NO_GRAD torc_autocast(TORC_F16)
+    {
+        torc_forward(net, inputs(0, BATCH));
+    }
+    CHECK_NEAR(torc_loss_scale(), 1, 0);
+    torc_finalize();
+}
+
+/* A gradient of 2^-30, which a product in f16 would take for 0. */
+TEST(precision_of_f16_switches_it_on)
+{
+    start();
+    torc_tensor *x = torc_ones(TORC_SHAPE(8, 8));
+    torc_tensor *w = torc_tensor_new(TORC_SHAPE(8, 8), .requires_grad = true);
+    torc_set_matmul_precision(TORC_F16);
+    torc_backward(torc_mul_scalar(torc_sum(torc_linear_op(x, w, NULL)), 0x1p-30));
+    CHECK_NEAR(torc_item(torc_sum(torc_grad(w))), 0x1p16 * 64 * 8 * 0x1p-30, 0);
+    torc_set_matmul_precision(TORC_F32);
+    torc_finalize();
+}
+
 /* From a scale of which f16 cannot hold the gradients it falls to one of which it can. */
 TEST(what_is_too_large_for_f16_is_skipped)
 {

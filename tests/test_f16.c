@@ -225,6 +225,17 @@ TEST_DIES(argmax_on_a_cpu, 1, REFUSED("argmax"))
     torc_argmax(of_a_cpu(), .dims = TORC_DIMS(1));
 }
 
+/* Whose backward would add up; the view alone is fine. */
+TEST_DIES(an_expansion_on_a_cpu, 1,
+          "torc_expand: expected a dtype that a cpu computes in, found float16 [1, 2]; torc_to() "
+          "converts")
+{
+    torc_tensor *x = torc_slice(of_a_cpu(), 0, 0, 1, 1), *w = torc_keep(torc_contiguous(x));
+    CHECK_NEAR(torc_item(torc_sum(torc_to(torc_expand(x, TORC_SHAPE(3, 2)), TORC_F32))), 6, 0);
+    torc_set_requires_grad(w, true);
+    torc_expand(w, TORC_SHAPE(3, 2));
+}
+
 TEST_DIES(a_loss_on_a_cpu, 1, REFUSED("cross_entropy"))
 {
     torc_tensor *x = of_a_cpu();

@@ -101,6 +101,23 @@ TEST(norms_are_the_true_ones)
     CHECK_NEAR(weight(net, 1), -0.8, 1e-6);
 }
 
+/* The step still knows what the gradients were multiplied by. */
+TEST(switched_off_before_the_step)
+{
+    torc_module *net = two_numbers();
+    torc_optimizer *opt = torc_sgd(net, .lr = 1);
+    torc_set_loss_scale(.initial = 8);
+    backward_of_five(net, 1);
+    torc_set_loss_scale(.off = true);
+    torc_step(opt);
+    CHECK_NEAR(weight(net, 0), -3, 0);
+    CHECK_NEAR(torc_loss_scale(), 1, 0);
+    backward_of_five(net, 1);
+    CHECK_NEAR(gradient(net, 0), 3, 0);
+    torc_step(opt);
+    CHECK_NEAR(weight(net, 0), -6, 0);
+}
+
 /* Whatever number the scale is: 1 / 3 of it is rounded, once. */
 TEST(a_scale_that_is_no_power_of_two)
 {
@@ -194,6 +211,20 @@ TEST(a_fixed_scale_stays_and_skips)
     CHECK_NEAR(weight(net, 0), -3, 0);
 }
 
+/* As a checkpoint has it, of a run whose interval was longer. */
+TEST(a_shorter_interval_is_over_at_once)
+{
+    torc_module *net = two_numbers();
+    torc_optimizer *opt = torc_sgd(net, .lr = 0.1f);
+    torc_set_loss_scale(.interval = 3);
+    loss_scale_restore(&(loss_scale_saved){.state = {.scale = 64, .good = 1500}});
+    one_step(net, opt, false);
+    CHECK_NEAR(torc_loss_scale(), 128, 0);
+    for (int i = 0; i < 3; i++)
+        one_step(net, opt, false);
+    CHECK_NEAR(torc_loss_scale(), 256, 0);
+}
+
 /* Too large for f32: the usual way to find out, with no infinity in the loss. */
 TEST(a_scale_that_is_too_large_falls)
 {
@@ -260,7 +291,9 @@ TEST(it_is_switched_on_by_itself)
     loss_scale_wanted(&c);
     backward_of_five(net, 1);
     CHECK_NEAR(gradient(net, 0), 6, 0);
+    CHECK_NEAR(torc_loss_scale(), 1, 0);
     torc_step(opt);
+    CHECK_NEAR(torc_loss_scale(), 65536, 0);
     backward_of_five(net, 1);
     CHECK_NEAR(gradient(net, 0), 3 * 65536.0, 0);
 }
@@ -285,8 +318,8 @@ static int lines_with(const char *text, const char *word)
     return n;
 }
 
-/* How often the warning is given in so many bad steps from a scale of 2. */
-static int warnings_in(int bad_steps)
+/* How often the warning is given in so many bad steps. */
+static int warnings_in(int bad_steps, torc_loss_scale_options o, const char *warning)
 {
     static char text[8192];
     const char *path = test_path("log");
@@ -294,7 +327,7 @@ static int warnings_in(int bad_steps)
     dup2(file, 2);
     torc_module *net = two_numbers();
     torc_optimizer *opt = torc_sgd(net, .lr = 1);
-    torc_set_loss_scale(.initial = 2);
+    (torc_set_loss_scale)(TORC_HERE, o);
     for (int i = 0; i < bad_steps; i++)
         one_step(net, opt, true);
     torc_optimizer_free(opt);
@@ -302,13 +335,25 @@ static int warnings_in(int bad_steps)
     ssize_t n = pread(file, text, sizeof text - 1, 0);
     text[n > 0 ? n : 0] = 0;
     close(file);
-    return lines_with(text, "20 steps in a row were skipped at a loss scale of 1:");
+    return lines_with(text, warning);
 }
 
 TEST(a_model_that_is_at_fault_is_told_once)
 {
-    CHECK_INT(warnings_in(20), 0); /* the first of them halves the scale */
-    CHECK_INT(warnings_in(60), 1);
+    const char *warning = "20 steps in a row were skipped at a loss scale of 1: gradients are "
+                          "infinite or NaN, and a smaller scale would not help";
+    torc_loss_scale_options two = {.initial = 2};
+    CHECK_INT(warnings_in(20, two, warning), 0); /* the first of them halves the scale */
+    CHECK_INT(warnings_in(60, two, warning), 1);
+}
+
+TEST(a_scale_that_does_not_fall_is_told_once)
+{
+    const char *warning = "20 steps in a row were skipped at a loss scale of 128: gradients are "
+                          "infinite or NaN, and this scale does not fall by itself";
+    CHECK_INT(warnings_in(19, (torc_loss_scale_options){.fixed = 128}, warning), 0);
+    CHECK_INT(warnings_in(60, (torc_loss_scale_options){.fixed = 128}, warning), 1);
+    CHECK_INT(warnings_in(60, (torc_loss_scale_options){.initial = 128, .backoff = 1}, warning), 1);
 }
 
 TEST_DIES(a_scale_below_one, 1, "torc_set_loss_scale: expected .initial from 1 to 8.50706e+37")

@@ -142,6 +142,30 @@ TEST(nested_blocks)
     check_same(nested_net, TORC_SHAPE(2, ROWS, WIDTH));
 }
 
+/* What it hands on wants no gradient, and is let go as soon as the next layer has read it. */
+static torc_module *frozen_first(bool recompute)
+{
+    torc_module *first = torc_linear(WIDTH, WIDTH);
+    for (int64_t i = 0; i < torc_parameter_count(first); i++)
+        torc_set_requires_grad(torc_parameter_at(first, i, NULL), false);
+    return torc_sequential(first, dropout_net(recompute), torc_linear(WIDTH, WIDTH));
+}
+
+TEST(behind_a_frozen_layer)
+{
+    torc_module *net[2];
+    for (int i = 0; i < 2; i++) {
+        torc_seed(3);
+        net[i] = frozen_first(i == 1);
+        torc_tensor *x = torc_detach(values_of(TORC_SHAPE(ROWS, WIDTH)));
+        torc_seed(4);
+        torc_backward(torc_mean(torc_forward(net[i], x)));
+    }
+    for (int64_t i = 2; i < torc_parameter_count(net[0]); i++)
+        CHECK(same_bits(torc_grad(torc_parameter_at(net[0], i, NULL)),
+                        torc_grad(torc_parameter_at(net[1], i, NULL))));
+}
+
 TEST(an_empty_batch)
 {
     check_same(transformer_net, TORC_SHAPE(0, ROWS, WIDTH));

@@ -269,6 +269,41 @@ TEST_RANKS(a_checkpoint_of_virtual_ranks, 2)
     torc_finalize();
 }
 
+/* The backward before it is lost, and comes again at the scale that it had. */
+static void check_saved_before_a_step(torc_ddp_options how)
+{
+    const scaled_lesson l = {.learner = BY_ADAMW, .bad = SOME(1) | SOME(3), .clips = 0.1f};
+    start();
+    torc_set_loss_scale(.initial = 512, .interval = 2);
+    torc_module *whole = (torc_ddp)(TORC_HERE, network(1), how);
+    torc_module *second = (torc_ddp)(TORC_HERE, network(2), how);
+    torc_optimizer *opt = optimizer_of(&l, whole), *other = optimizer_of(&l, second);
+    for (int step = 0; step < 4; step++)
+        scaled_step(whole, opt, &l, step);
+    scaled_backward(whole, 4, false);
+    torc_checkpoint_save(whole, test_path("ckpt"), .optimizer = opt, .wait = true);
+    double then = torc_loss_scale();
+    torc_step(opt);
+    scaled_step(whole, opt, &l, 5);
+    torc_checkpoint_load(second, test_path("ckpt"), .optimizer = other);
+    CHECK_NEAR(torc_loss_scale(), then, 0);
+    for (int step = 4; step < 6; step++)
+        scaled_step(second, other, &l, step);
+    CHECK_NEAR(torc_loss_scale(), 2 * then, 0);
+    compare_bits(whole, second);
+    torc_finalize();
+}
+
+TEST(a_checkpoint_before_a_step)
+{
+    check_saved_before_a_step((torc_ddp_options){0});
+}
+
+TEST_RANKS(a_checkpoint_before_a_sharded_step, 2)
+{
+    check_saved_before_a_step((torc_ddp_options){.shard_optimizer = true});
+}
+
 /* Loaded before it is on, as where torc_autocast() switches it on. */
 TEST(a_checkpoint_waits_for_the_first_scope)
 {

@@ -2,6 +2,8 @@
 #include "core/storage.h"
 #include "tests/harness.h"
 
+#include <sys/resource.h>
+
 TEST(a_freed_block_comes_back)
 {
     storage *a = storage_new(100000);
@@ -70,6 +72,28 @@ TEST(a_large_block_is_split_and_whole_again)
     storage_trim();
     CHECK_INT(torc_memory().held_bytes, 0);
 }
+
+#ifndef __SANITIZE_ADDRESS__ /* which ends the process where a system has no memory left */
+/* As from a GPU that is full: no piece can be given back to it, but they are large enough. */
+TEST(a_piece_serves_where_the_system_has_no_more)
+{
+    enum { WHOLE = 240 << 20, PART = 208 << 20 };
+    storage *whole = storage_new(WHOLE);
+    char *data = whole->data;
+    storage_release(whole);
+    storage *part = storage_new(PART);
+    setrlimit(RLIMIT_AS, &(struct rlimit){16 << 20, RLIM_INFINITY});
+    storage *large = storage_new(16 << 20), *small = storage_new(900000);
+    CHECK(large->data == data + PART);
+    CHECK(small->data == data + PART + (16 << 20));
+    CHECK(small->bytes < 1 << 20);
+    storage_release(large);
+    storage_release(part);
+    storage_release(small);
+    storage_trim();
+    CHECK_INT(torc_memory().held_bytes, 0);
+}
+#endif
 
 /* A few hundred blocks of random sizes, each with its number at both ends. */
 static void check_blocks_apart(void)

@@ -23,18 +23,11 @@ typedef struct attention_saved {
     int heads; /* of a packed projection */
 } attention_saved;
 
-/* bf16 in torc_autocast(). Kernels widen what they read and multiply in f32 either way, so that
- * torc_set_matmul_precision() has nothing to win here, and changes nothing. */
+/* bf16 or f16 in torc_autocast(). torc_set_matmul_precision() changes nothing: no kernel of
+ * attention reads f32 and multiplies in less. */
 static torc_dtype dtype_of(const tensor *t)
 {
     return autocast_product(t->dtype).result;
-}
-
-/* The tape's low copy of an input has done its work. A master's stays for the next forward. */
-static void let_go(tensor *read, const tensor *given)
-{
-    if (read != given && read->owner == OWNER_TAPE)
-        tensor_empty(read);
 }
 
 /* ---- q, k and v apart ---- */
@@ -46,7 +39,7 @@ static void attention_backward(node *n, tensor *grad)
     kernels_here()->attention_grad(dq, dk, dv, grad, n->out, s->lse, s->in[0], s->in[1], s->in[2],
                                    s->scale, s->causal);
     for (int i = 0; i < 3; i++)
-        let_go(s->in[i], n->in[i]);
+        autocast_drop(s->in[i], n->in[i]);
 }
 
 /* Stride 1 in the last dimension. */
@@ -135,7 +128,7 @@ static void qkv_backward(node *n, tensor *grad)
     }
     tensor_drop(g);
     tensor_drop(y);
-    let_go(s->in[0], n->in[0]);
+    autocast_drop(s->in[0], n->in[0]);
 }
 
 torc_tensor *op_qkv_attention(torc_site at, torc_tensor *handle, int heads, bool causal)

@@ -69,14 +69,17 @@ torc_scope torc_autocast_enter(torc_site at, torc_dtype dtype)
     const call c = {at, "torc_autocast"};
     torc_dtype outer = scope_dtype;
     scope_dtype = settle_dtype(&c, dtype);
-    if (scope_dtype == TORC_F16)
+    if (scope_dtype == TORC_F16 && tape_recording())
         loss_scale_wanted(&c);
     return (torc_scope){leave, (void *)(intptr_t)outer, 1};
 }
 
 void torc_set_matmul_precision(torc_site at, torc_dtype dtype)
 {
-    matmul_precision = settle_dtype(&(call){at, __func__}, dtype);
+    const call c = {at, __func__};
+    matmul_precision = settle_dtype(&c, dtype);
+    if (matmul_precision == TORC_F16) /* products of gradients round those, too */
+        loss_scale_wanted(&c);
 }
 
 /* ---- for ops ---- */

@@ -11,9 +11,9 @@
  *
  * Who does what is decided by three kinds of ops:
  *
- *     products (linear, matmul, conv2d, attention), embedding ... take low operands, give low
- * results what adds up many elements (sum, mean, softmax, losses) ... take what there is, give f32
- *     all other ops ............................................ follow the dtype of their input
+ *     products (linear, matmul, conv2d, attention), embedding .... low operands, low results
+ *     what adds up many elements (sum, mean, softmax, losses) .... any operands, f32 results
+ *     all other ops .............................................. follow the dtype of their input
  *
  * Nothing here is recorded: an op records the tensors that it was given, keeps the copies that it
  * computed with, and its backward gives each input a gradient of the input's own dtype. So the

@@ -214,6 +214,8 @@ torc_tensor *torc_expand(torc_site at, torc_tensor *handle, torc_shape shape)
 {
     const call c = {at, __func__};
     tensor *x = tensor_of(&c, handle);
+    if (x->requires_grad && tape_recording())
+        op_number(&c, handle); /* backward adds up in its dtype */
     shape_numel(&c, shape.ndim, shape.dim);
     for (int i = 1; i <= x->ndim; i++) {
         int64_t own = x->shape[x->ndim - i];

@@ -2,10 +2,10 @@
  * options -- the command line of the examples: one table a program, from which parsing and --help
  * are made.
  *
- *     static struct { long hidden; } mine = {256};
- *     const option table[] = {COMMON_OPTIONS(common), {"hidden", OPTION_INT, &mine.hidden, "width
- * of the hidden layer"}}; options_parse(argc, argv, "trains a small network", table, sizeof table /
- * sizeof *table);
+ *     long hidden = 256;
+ *     const option table[] = {COMMON_OPTIONS(common),
+ *                             {"hidden", OPTION_INT, &hidden, "width of the hidden layer"}};
+ *     options_parse(argc, argv, "trains a network", table, sizeof table / sizeof *table);
  */
 #ifndef EXAMPLES_OPTIONS_H
 #define EXAMPLES_OPTIONS_H
@@ -24,7 +24,7 @@ typedef struct option {
 /* What every example understands. */
 typedef struct common_options {
     long epochs, steps, warmup, batch, seed, virtual_ranks, checkpoint_every;
-    int bf16, fp16, graph;
+    int bf16, fp16, graph, shard;
     double lr;
     const char *save, *load, *checkpoint, *json;
 } common_options;
@@ -41,6 +41,7 @@ typedef struct common_options {
         {"bf16", OPTION_FLAG, &(c).bf16, "mixed precision: half the bytes, faster products"}, \
         {"fp16", OPTION_FLAG, &(c).fp16, "the same in fp16, on a GPU; the loss is scaled"}, \
         {"graph", OPTION_FLAG, &(c).graph, "on a GPU: the launches of a step as CUDA graphs"}, \
+        {"shard", OPTION_FLAG, &(c).shard, "the optimizer's state divided over the ranks"}, \
         {"save", OPTION_TEXT, &(c).save, "write the weights to this file at the end"}, \
         {"load", OPTION_TEXT, &(c).load, "start from the weights in this file"}, \
     { \
