@@ -22,11 +22,19 @@ static int64_t shards_handed_out;
 
 /* ---- errors ---- */
 
-/* The file's name without its folders: what an editor shows in a tab. */
-static const char *short_name(const char *path)
+const char *base_file_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
+}
+
+const char *base_site_text(torc_site at)
+{
+    static char texts[2][256];
+    static int turn;
+    char *text = texts[turn++ % 2];
+    snprintf(text, sizeof texts[0], "%s:%d", at.file ? base_file_name(at.file) : "torc", at.line);
+    return text;
 }
 
 /* One line, one write: lines of several ranks must not run into each other. */
@@ -50,7 +58,7 @@ void die_at(torc_site at, const char *what, const char *format, ...)
 {
     char where[256] = "torc: ";
     if (at.file)
-        snprintf(where, sizeof where, "%s:%d: ", short_name(at.file), at.line);
+        snprintf(where, sizeof where, "%s:%d: ", base_file_name(at.file), at.line);
     va_list args;
     va_start(args, format);
     write_line(where, what, format, args);

@@ -36,6 +36,11 @@ static inline int64_t max_i64(int64_t a, int64_t b)
 
 /* ---- errors ---- */
 
+/* Without its folders: what an editor shows in a tab. */
+const char *base_file_name(const char *path);
+/* "train.c:42", for the one who reads it next: good until the call after the next. */
+const char *base_site_text(torc_site at);
+
 /* "train.c:42: torc_matmul: inner dimensions differ: ..." on stderr, then base_exit(1). `what` may
  * be NULL. */
 NORETURN void die_at(torc_site at, const char *what, const char *format, ...) PRINTF_LIKE(3, 4);

@@ -188,10 +188,9 @@ static row *sorted(const profile_table *t)
 
 static void where_of(const profile_record *r, char *text, size_t size)
 {
-    const char *slash = r->at.file ? strrchr(r->at.file, '/') : NULL;
     text[0] = 0;
     if (r->at.file)
-        snprintf(text, size, "%s:%d", slash ? slash + 1 : r->at.file, r->at.line);
+        snprintf(text, size, "%s", base_site_text(r->at));
     else if (r->lane == PROFILE_TRAVEL || r->lane == PROFILE_WAIT || r->lane == PROFILE_BESIDE)
         snprintf(text, size, "%d", r->at.line);
 }

@@ -60,9 +60,8 @@ PRINTF_LIKE(2, 3) static void print(writer *w, const char *format, ...)
 /* The name of a file may hold anything but a slash: what JSON forbids in a string is left out. */
 static const char *file_name(const char *path, char *name, size_t size)
 {
-    const char *slash = strrchr(path, '/');
     size_t n = 0;
-    for (const char *c = slash ? slash + 1 : path; *c && n + 1 < size; c++)
+    for (const char *c = base_file_name(path); *c && n + 1 < size; c++)
         if ((unsigned char)*c >= ' ' && *c != '"' && *c != '\\')
             name[n++] = *c;
     name[n] = 0;

@@ -55,8 +55,7 @@ static void copy_text(char *to, size_t size, const char *text)
 
 static void copy_file(status *s, const char *path)
 {
-    const char *slash = path ? strrchr(path, '/') : NULL;
-    COPY(s->file, slash ? slash + 1 : path ? path : "");
+    COPY(s->file, path ? base_file_name(path) : "");
 }
 
 void status_op(status_phase phase, torc_site at, const char *op)

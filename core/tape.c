@@ -222,21 +222,13 @@ void torc_scope_leave(torc_scope *scope)
 
 /* ---- backward ---- */
 
-static const char *where_text(torc_site s)
-{
-    static char text[256];
-    const char *slash = s.file ? strrchr(s.file, '/') : NULL;
-    snprintf(text, sizeof text, "%s:%d", slash ? slash + 1 : s.file ? s.file : "torc", s.line);
-    return text;
-}
-
 static void refuse_second(const call *c, const node *n)
 {
     if (n->used.line)
         call_die(
             c,
             "the tape was used up by the backward at %s; a second one needs a second forward pass",
-            where_text(n->used));
+            base_site_text(n->used));
 }
 
 /* For every tensor that the loss depends on, back to node `first`: how many contributions its

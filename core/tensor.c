@@ -49,16 +49,6 @@ static bool same_site(torc_site a, torc_site b)
     return a.line == b.line && a.file == b.file;
 }
 
-static const char *site_text(torc_site s)
-{
-    static char texts[2][256];
-    static int turn;
-    char *text = texts[turn++ % 2];
-    const char *slash = s.file ? strrchr(s.file, '/') : NULL;
-    snprintf(text, sizeof texts[0], "%s:%d", slash ? slash + 1 : s.file ? s.file : "torc", s.line);
-    return text;
-}
-
 static _Noreturn void die_of_stale(const call *c, const slot *s, uint32_t life)
 {
     for (int i = 0; i < RUNS; i++)
@@ -66,7 +56,7 @@ static _Noreturn void die_of_stale(const call *c, const slot *s, uint32_t life)
             call_die(c,
                      "this tensor is gone: made at %s, cleared at %s; torc_keep() makes a tensor "
                      "outlive its step",
-                     site_text(s->past[i].made), site_text(s->past[i].ended));
+                     base_site_text(s->past[i].made), base_site_text(s->past[i].ended));
     call_die(c, "this tensor went many steps ago; torc_keep() makes a tensor outlive its step");
 }
 
