@@ -21,8 +21,8 @@ typedef struct backward { /* of one task */
     float shift[ROWS], delta[ROWS];
 } backward;
 
-/* A vector of queries from r on in the matrices of a block. The pointers are here, by value, because
- * the compiler would read them from `backward` again after every store. */
+/* A vector of queries from r on in the matrices of a block. The pointers are here, by value,
+ * because the compiler would read them from `backward` again after every store. */
 typedef struct strip {
     int64_t r;
     const float *scores, *dp;
