@@ -167,10 +167,7 @@ static void F(attention_grad)(sink dq, sink dk, sink dv, const tensor *g, const 
 #pragma omp parallel for schedule(dynamic) if (threads > 1)
     for (int64_t task = 0; task < tasks; task++) {
         int64_t head = task / c.tasks;
-        wanted w = task_of(h, &c, task % c.tasks);
-        w.dq = w.dq && dq.t;
-        w.dk = w.dk && dk.t;
-        w.dv = w.dv && dv.t;
+        wanted w = task_of(h, &c, task % c.tasks, dq, dk, dv);
         T *mine = memory + omp_get_thread_num() * size;
         F(backward) f = F(backward_of)(mine, g, out, lse, q, k, v, head, w.columns, h);
         F(task_grad)(&f, dq, dk, dv, head, &w, h);

@@ -217,10 +217,7 @@ void SIMD(attention_low_grad)(sink dq, sink dk, sink dv, const tensor *g, const 
 #pragma omp parallel for schedule(dynamic) if (threads > 1)
     for (int64_t task = 0; task < tasks; task++) {
         int64_t head = task / c.tasks;
-        wanted w = task_of(h, &c, task % c.tasks);
-        w.dq = w.dq && dq.t;
-        w.dk = w.dk && dk.t;
-        w.dv = w.dv && dv.t;
+        wanted w = task_of(h, &c, task % c.tasks, dq, dk, dv);
         backward f = {.q = q, .g = g, .out = out, .head = head, .lse = lse + head * h->rows};
         f.unit = (float)(h->scale * LOG2_E);
         lay_out(&f, memory + omp_get_thread_num() * size, w.columns.n, h);

@@ -41,15 +41,16 @@ static inline cuts cuts_of(const heads *h, int threads)
     return c;
 }
 
-static inline wanted task_of(const heads *h, const cuts *c, int64_t task)
+/* Of all gradients those that somebody wants. */
+static inline wanted task_of(const heads *h, const cuts *c, int64_t task, sink dq, sink dk, sink dv)
 {
-    wanted all = {{0, h->rows}, {0, h->columns}, true, true, true};
+    wanted all = {{0, h->rows}, {0, h->columns}, dq.t, dk.t, dv.t};
     if (!c->apart)
         return all;
     int64_t by_rows = part_count(h->rows, c->rows);
     if (task < by_rows)
-        return (wanted){part_of(h->rows, c->rows, task), all.columns, true, false, false};
-    return (wanted){all.rows, part_of(h->columns, c->columns, task - by_rows), false, true, true};
+        return (wanted){part_of(h->rows, c->rows, task), all.columns, dq.t, false, false};
+    return (wanted){all.rows, part_of(h->columns, c->columns, task - by_rows), false, dk.t, dv.t};
 }
 
 #define EACH "core/cpu/simd/heads_grad.h"
