@@ -75,11 +75,11 @@ tests    := $(patsubst tests/%.c,$(BUILD)/test/%,$(filter-out tests/test_cuda_%,
 # Those that run on a GPU as well, and those of its own kernels. `make test` takes the emulated GPU,
 # and leaves out what is slow there.
 on_gpu   := adam attention autocast checkpoint checkpoint_files clip compressor conv ddp dropout elementwise f16 in_backward \
-            index init join layers leaf lean linear loader loss_scale losses matmul memory meter module names norm optimizer pool print \
-            recompute reduce reduction replicas select sgd skip softmax sync_norm tape text_dataset transformer views weights \
+            index init join layers leaf linear loader loss_scale losses matmul memory meter module names norm optimizer pool print \
+            recompute recompute_layer reduce reduction remake replicas select sgd skip softmax sync_norm tape text_dataset transformer views weights \
             $(patsubst tests/test_%.c,%,$(wildcard tests/test_cuda_*.c))
-slow_emu := adam attention autocast checkpoint checkpoint_files compressor conv elementwise in_backward init leaf lean linear \
-            loader memory names norm pool print recompute reduce reduction replicas sgd skip sync_norm
+slow_emu := adam attention autocast checkpoint checkpoint_files compressor conv elementwise in_backward init leaf linear \
+            loader memory names norm pool print recompute recompute_layer reduce reduction remake replicas sgd skip sync_norm
 emulated := $(addprefix $(BUILD)/test/emu_,$(filter-out $(slow_emu),$(on_gpu)))
 
 .PHONY: all lib test test-emu test-gpu soak check-includes fuzz bench-peer bench-gpu bench-allreduce bench-step bench-checkpoint bench-ops install uninstall clean help
