@@ -25,7 +25,7 @@ libs      := -ldnnl -lhwloc -ljansson -lz $(mpi_libs) -lmvec -lm -lpthread
 
 # -fno-math-errno and -fno-trapping-math let loops with exp and sqrt become vector code and keep NaN and
 # infinity as they are; -ffast-math would not.
-flags := -std=gnu11 $(CFLAGS) -fno-math-errno -fno-trapping-math -fopenmp -fPIC -fvisibility=hidden \
+flags := -std=gnu11 $(CFLAGS) -fno-math-errno -fno-trapping-math -fopenmp -fPIC -fno-semantic-interposition \
          -Wall -Wextra -Werror=implicit-function-declaration -I. $(sanitize) -MMD -MP
 
 # ---- the GPU: compiled in where the CUDA toolkit is; torc finds out at run time whether there is one ----
@@ -134,9 +134,9 @@ $(BUILD)/obj/core/cuda/%.o: core/cuda/%.c | $(BUILD)/packages
 	$(CC) $(flags) -I$(cuda_home)/include -c $< -o $@
 $(BUILD)/obj/core/cuda/%.o: core/cuda/%.cu | $(BUILD)/packages
 	@mkdir -p $(@D)
-	$(nvcc) $(cuda_flags) $(nvcc_arch) -Xcompiler -fPIC,-fvisibility=hidden,-Wall -c $< -o $@
+	$(nvcc) $(cuda_flags) $(nvcc_arch) -Xcompiler -fPIC,-Wall -c $< -o $@
 
-emu_flags := -Itests/cuda_emu $(sanitize) -Wall -Wextra -Wno-unknown-pragmas
+emu_flags := -fPIC -Itests/cuda_emu $(sanitize) -Wall -Wextra -Wno-unknown-pragmas
 $(BUILD)/emu/%.o: %.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	$(CC) $(flags) $(mpi_flags) $(emu_flags) -c $< -o $@
@@ -149,14 +149,18 @@ $(BUILD)/emu/%.o: %.cpp | $(BUILD)/packages
 
 # ---- libraries: nothing but torc_ is visible, in the archive neither ----
 
-$(BUILD)/lib/libtorc.so: $(library_objects)
+$(BUILD)/lib/libtorc.so: $(library_objects) scripts/exports
 	@mkdir -p $(@D)
-	$(CC) -shared -fopenmp $(sanitize) -o $@ $^ $(libs)
+	$(CC) -shared -fopenmp $(sanitize) -Wl,--version-script=scripts/exports -o $@ $(library_objects) $(libs)
 $(BUILD)/lib/libtorc.a: $(library_objects)
 	@mkdir -p $(@D)
 	ld -r -o $(BUILD)/lib/torc.o $^
-	objcopy --localize-hidden $(BUILD)/lib/torc.o
+	objcopy --wildcard --keep-global-symbol='torc_*' $(BUILD)/lib/torc.o
 	rm -f $@ && ar rcs $@ $(BUILD)/lib/torc.o && rm $(BUILD)/lib/torc.o
+# Tests see the house from the inside: the same objects with every name visible.
+$(BUILD)/test/libtorc_open.so: $(library_objects)
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-Bsymbolic-functions -fopenmp $(sanitize) -o $@ $^ $(libs)
 
 # ---- programs ----
 
@@ -178,22 +182,23 @@ $(BUILD)/test/test_bench: $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out allreduce
 $(BUILD)/test/test_powersgd: $(BUILD)/obj/examples/common/powersgd.o
 $(BUILD)/test/test_meter $(BUILD)/test/emu_meter $(BUILD)/test/gpu_meter: $(addprefix $(BUILD)/obj/examples/common/,meter.o gpt.o)
 $(BUILD)/test/test_doctor: $(addprefix $(BUILD)/obj/launcher/,$(addsuffix .o,ask cores devices facts hosts machine machine_pci say slurm spawn text words))
-$(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(library_objects)
+$(BUILD)/test/%: $(BUILD)/obj/tests/%.o $(test_support) $(BUILD)/test/libtorc_open.so
 	@mkdir -p $(@D)
-	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
+	$(CC) -fopenmp $(sanitize) -o $@ $^ -Wl,-rpath,'$$ORIGIN' $(libs) -lcunit
+$(BUILD)/test/gpu_%: $(BUILD)/obj/tests/test_%.o $(test_support) $(BUILD)/test/libtorc_open.so
+	@mkdir -p $(@D)
+	$(CC) -fopenmp $(sanitize) -o $@ $^ -Wl,-rpath,'$$ORIGIN' $(libs) -lcunit
 
 $(BUILD)/emu/libnccl.so.2: tests/nccl_over_mpi/nccl.c
 	@mkdir -p $(@D)
-	$(CC) $(flags) $(mpi_flags) -Itests/cuda_emu -fvisibility=default -shared -o $@ $<
-$(BUILD)/test/emu_%: $(BUILD)/obj/tests/test_%.o $(test_support) $(host_objects) $(emu_objects) | $(BUILD)/emu/libnccl.so.2
+	$(CC) $(flags) $(mpi_flags) -Itests/cuda_emu -shared -o $@ $<
+$(BUILD)/emu/libtorc_open.so: $(host_objects) $(emu_objects)
 	@mkdir -p $(@D)
-	$(CXX) -rdynamic -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
-
-$(BUILD)/test/gpu_%: $(BUILD)/obj/tests/test_%.o $(test_support) $(library_objects)
+	$(CXX) -shared -Wl,-Bsymbolic-functions -fopenmp $(sanitize) -o $@ $^ $(libs)
+$(BUILD)/test/emu_%: $(BUILD)/obj/tests/test_%.o $(test_support) $(BUILD)/emu/libtorc_open.so | $(BUILD)/emu/libnccl.so.2
 	@mkdir -p $(@D)
-	$(CC) -fopenmp $(sanitize) -o $@ $^ $(libs) -lcunit
+	$(CXX) -fopenmp $(sanitize) -o $@ $^ -Wl,-rpath,'$$ORIGIN/../emu' $(libs) -lcunit
 
-# Tests see the house from the inside: they link its objects.
 $(BUILD)/obj/tests/%.o: tests/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	$(CC) $(flags) $(mpi_flags) -c $< -o $@

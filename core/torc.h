@@ -46,7 +46,6 @@
 extern "C" {
 #endif
 
-#define TORC_API __attribute__((visibility("default")))
 #define TORC_VERSION "0.1.0"
 #define TORC_MAX_DIMS 8
 #define TORC_ZERO \
@@ -71,7 +70,7 @@ typedef enum torc_status {
 
 /* The sentence that belongs to the last status other than TORC_OK in this thread; "" before the
  * first. */
-TORC_API const char *torc_last_error(void);
+const char *torc_last_error(void);
 
 /* ---- scopes: blocks that begin and end something; leaving one by break or return is fine ---- */
 
@@ -80,7 +79,7 @@ typedef struct torc_scope {
     void *what;
     int open;
 } torc_scope;
-TORC_API void torc_scope_leave(torc_scope *scope);
+void torc_scope_leave(torc_scope *scope);
 #define TORC_SCOPE(enter) \
     for (torc_scope torc_scope_ __attribute__((cleanup(torc_scope_leave))) = (enter); \
          torc_scope_.open; torc_scope_leave(&torc_scope_))
@@ -90,17 +89,17 @@ TORC_API void torc_scope_leave(torc_scope *scope);
 /* Joins the job: rank, world size, threads. Call it first. Ranks that a launcher promised and that
  * cannot be found are an error here. Reads TORC_TIMEOUT (seconds, default 120), TORC_THREADS
  * (default: this rank's share of the cores), TORC_LOG (error, warn, info, debug). */
-TORC_API void torc_init(torc_site at, int *argc, char ***argv);
-TORC_API void torc_finalize(torc_site at);
-TORC_API int torc_rank(void);
-TORC_API int torc_world_size(void);
-TORC_API int torc_local_rank(void); /* position among the ranks of this host */
+void torc_init(torc_site at, int *argc, char ***argv);
+void torc_finalize(torc_site at);
+int torc_rank(void);
+int torc_world_size(void);
+int torc_local_rank(void); /* position among the ranks of this host */
 /* "cpu" or "cuda": where this rank's tensors are and its ops are computed (TORC_DEVICE). */
-TORC_API const char *torc_device(void);
-TORC_API void torc_set_threads(torc_site at, int threads);
-TORC_API int torc_threads(void);
+const char *torc_device(void);
+void torc_set_threads(torc_site at, int threads);
+int torc_threads(void);
 /* All ranks wait for each other. */
-TORC_API void torc_barrier(torc_site at);
+void torc_barrier(torc_site at);
 /* True on every rank alike once any rank was asked to leave: by SIGUSR1, and under torcrun, which
  * sends that itself, also by SIGTERM and SIGINT. Called by every rank at the end of a step; the
  * first call installs the handlers, so that a program that never asks ends by signals as usual. It
@@ -115,17 +114,17 @@ TORC_API void torc_barrier(torc_site at);
  *
  * The exit code says that the job wants to go on: torcrun ends with it, and with --requeue puts the
  * job back into Slurm's queue. */
-TORC_API bool torc_should_stop(torc_site at);
+bool torc_should_stop(torc_site at);
 #define TORC_EXIT_AGAIN 75
 /* `TORC_LONG("evaluating") { ... }`: this rank does something long by itself, and those who wait
  * for it do so for up to TORC_LONG_TIMEOUT seconds (1800) instead of TORC_TIMEOUT. torc_save()
  * enters such a scope. */
-TORC_API torc_scope torc_long_enter(const char *what);
+torc_scope torc_long_enter(const char *what);
 #define TORC_LONG(what) TORC_SCOPE(torc_long_enter(what))
 /* The sum, or the largest, of one number over all ranks; every rank must call it and gets the same
  * bits. */
-TORC_API double torc_sum_over_ranks(torc_site at, double value);
-TORC_API double torc_max_over_ranks(torc_site at, double value);
+double torc_sum_over_ranks(torc_site at, double value);
+double torc_max_over_ranks(torc_site at, double value);
 
 /* ---- tensors ---- */
 
@@ -156,10 +155,9 @@ typedef struct torc_tensor_options {
     const void *data;
     bool requires_grad;
 } torc_tensor_options;
-TORC_API torc_tensor *torc_tensor_new(torc_site at, torc_shape shape, torc_tensor_options o);
-TORC_API void torc_tensor_free(torc_site at, torc_tensor *t);
-TORC_API torc_tensor *torc_keep(torc_site at,
-                                torc_tensor *t); /* from the tape's to yours; returns t */
+torc_tensor *torc_tensor_new(torc_site at, torc_shape shape, torc_tensor_options o);
+void torc_tensor_free(torc_site at, torc_tensor *t);
+torc_tensor *torc_keep(torc_site at, torc_tensor *t); /* from the tape's to yours; returns t */
 
 /* Creation ops: the result is the tape's. Random ones draw from the generator that torc_seed()
  * sets. */
@@ -167,58 +165,52 @@ typedef struct torc_create_options {
     int _;
     torc_dtype dtype;
 } torc_create_options;
-TORC_API torc_tensor *torc_zeros(torc_site at, torc_shape shape, torc_create_options o);
-TORC_API torc_tensor *torc_ones(torc_site at, torc_shape shape, torc_create_options o);
-TORC_API torc_tensor *torc_full(torc_site at, torc_shape shape, double value,
-                                torc_create_options o);
-TORC_API torc_tensor *torc_arange(torc_site at, int64_t n, torc_create_options o); /* 0 .. n-1 */
-TORC_API torc_tensor *torc_rand(torc_site at, torc_shape shape,
-                                torc_create_options o); /* uniform [0, 1) */
-TORC_API torc_tensor *torc_randn(torc_site at, torc_shape shape,
-                                 torc_create_options o); /* normal, 0 and 1 */
-TORC_API void torc_seed(uint64_t seed);
+torc_tensor *torc_zeros(torc_site at, torc_shape shape, torc_create_options o);
+torc_tensor *torc_ones(torc_site at, torc_shape shape, torc_create_options o);
+torc_tensor *torc_full(torc_site at, torc_shape shape, double value, torc_create_options o);
+torc_tensor *torc_arange(torc_site at, int64_t n, torc_create_options o);      /* 0 .. n-1 */
+torc_tensor *torc_rand(torc_site at, torc_shape shape, torc_create_options o); /* uniform [0, 1) */
+torc_tensor *torc_randn(torc_site at, torc_shape shape,
+                        torc_create_options o); /* normal, 0 and 1 */
+void torc_seed(uint64_t seed);
 
-TORC_API int torc_ndim(torc_site at, torc_tensor *t);
-TORC_API int64_t torc_size(torc_site at, torc_tensor *t,
-                           int dim); /* dim may be negative: -1 is the last */
-TORC_API int64_t torc_numel(torc_site at, torc_tensor *t);
-TORC_API torc_shape torc_shape_of(torc_site at, torc_tensor *t);
-TORC_API torc_dtype torc_dtype_of(torc_site at, torc_tensor *t);
-TORC_API const char *torc_dtype_name(torc_dtype dtype);
-TORC_API size_t torc_dtype_size(torc_dtype dtype);
+int torc_ndim(torc_site at, torc_tensor *t);
+int64_t torc_size(torc_site at, torc_tensor *t, int dim); /* dim may be negative: -1 is the last */
+int64_t torc_numel(torc_site at, torc_tensor *t);
+torc_shape torc_shape_of(torc_site at, torc_tensor *t);
+torc_dtype torc_dtype_of(torc_site at, torc_tensor *t);
+const char *torc_dtype_name(torc_dtype dtype);
+size_t torc_dtype_size(torc_dtype dtype);
 
 /* Reading and writing. torc_item: the value of a tensor with one element. torc_read and torc_write
  * copy all elements in row-major order, converting to and from `dtype`; `count` is the number of
  * elements of buffer, and must agree. torc_data points at the elements themselves (CPU,
  * contiguous), valid as long as the tensor. */
-TORC_API double torc_item(torc_site at, torc_tensor *t);
-TORC_API void torc_read(torc_site at, torc_tensor *t, torc_dtype dtype, void *buffer,
-                        int64_t count);
-TORC_API void torc_write(torc_site at, torc_tensor *t, torc_dtype dtype, const void *buffer,
-                         int64_t count);
-TORC_API void *torc_data(torc_site at, torc_tensor *t);
-TORC_API void torc_print(torc_site at,
-                         torc_tensor *t); /* to standard output, laid out as PyTorch does */
+double torc_item(torc_site at, torc_tensor *t);
+void torc_read(torc_site at, torc_tensor *t, torc_dtype dtype, void *buffer, int64_t count);
+void torc_write(torc_site at, torc_tensor *t, torc_dtype dtype, const void *buffer, int64_t count);
+void *torc_data(torc_site at, torc_tensor *t);
+void torc_print(torc_site at, torc_tensor *t); /* to standard output, laid out as PyTorch does */
 /* The same text into a buffer, cut at `size` with a final 0; returns the length it would have had,
  * like snprintf. */
-TORC_API size_t torc_format(torc_site at, torc_tensor *t, char *buffer, size_t size);
+size_t torc_format(torc_site at, torc_tensor *t, char *buffer, size_t size);
 
 /* ---- autograd ---- */
 
 /* d loss / d parameter, times the loss scale where there is one, is added to the gradient of every
  * parameter that took part. loss has one element. Twice on the same tape, or a gradient of a
  * gradient, is an error: the tape is used up by the first. */
-TORC_API void torc_backward(torc_site at, torc_tensor *loss);
-TORC_API torc_tensor *torc_grad(
-    torc_site at, torc_tensor *t); /* a view, valid as long as t; NULL before any backward */
-TORC_API void torc_zero_grad_of(torc_site at, torc_tensor *t);
-TORC_API torc_tensor *torc_detach(torc_site at, torc_tensor *t);
-TORC_API bool torc_requires_grad(torc_site at, torc_tensor *t);
-TORC_API void torc_set_requires_grad(torc_site at, torc_tensor *t, bool on);
-TORC_API void torc_tape_clear(torc_site at); /* all that ops returned and nobody kept is gone */
+void torc_backward(torc_site at, torc_tensor *loss);
+torc_tensor *torc_grad(torc_site at,
+                       torc_tensor *t); /* a view, valid as long as t; NULL before any backward */
+void torc_zero_grad_of(torc_site at, torc_tensor *t);
+torc_tensor *torc_detach(torc_site at, torc_tensor *t);
+bool torc_requires_grad(torc_site at, torc_tensor *t);
+void torc_set_requires_grad(torc_site at, torc_tensor *t, bool on);
+void torc_tape_clear(torc_site at); /* all that ops returned and nobody kept is gone */
 
 /* A scope in which nothing is recorded: `TORC_NO_GRAD { ... }`. */
-TORC_API torc_scope torc_no_grad_enter(void);
+torc_scope torc_no_grad_enter(void);
 #define TORC_NO_GRAD TORC_SCOPE(torc_no_grad_enter())
 
 /* `torc_autocast(TORC_BF16) { loss = ...; }`: mixed precision. Within the scope, products
@@ -236,13 +228,13 @@ TORC_API torc_scope torc_no_grad_enter(void);
  *
  * On a device without instructions for it: one notice, then f32. (Micikevicius et al. 2018,
  * arXiv:1710.03740.) */
-TORC_API torc_scope torc_autocast_enter(torc_site at, torc_dtype dtype);
+torc_scope torc_autocast_enter(torc_site at, torc_dtype dtype);
 #define torc_autocast(dtype) TORC_SCOPE(torc_autocast_enter(TORC_HERE, dtype))
 /* TORC_BF16 or TORC_F16: products of f32 tensors round what they multiply to that, and add up and
  * give f32, two to ten times as fast; TORC_F32, the usual: they do not. Everything else stays f32
  * either way. TORC_F16 switches a loss scale on, as its scope does: products of gradients are
  * products. */
-TORC_API void torc_set_matmul_precision(torc_site at, torc_dtype dtype);
+void torc_set_matmul_precision(torc_site at, torc_dtype dtype);
 
 /* `torc_lean(true) { loss = ...; }`: less memory for some more time. What torc's own layers hand to
  * each other within the scope is not kept for torc_backward() where one product makes it again: a
@@ -252,7 +244,7 @@ TORC_API void torc_set_matmul_precision(torc_site at, torc_dtype dtype);
  * attention that is computed again; torc's keeps no T x T matrix, and the large values are those of
  * the products around it.) The same bits as without. torc_lean(false) is a scope that does nothing,
  * or none within another; torc_backward() and torc_step() stand outside. */
-TORC_API torc_scope torc_lean_enter(bool on);
+torc_scope torc_lean_enter(bool on);
 #define torc_lean(on) TORC_SCOPE(torc_lean_enter(on))
 
 /* f(in, context) without keeping the tensors that it makes: they go when it returns, and
@@ -267,73 +259,72 @@ TORC_API torc_scope torc_lean_enter(bool on);
  * it changes, as batch norm its running statistics, it may change only the first time: while
  * torc_is_recomputing() is false. In TORC_NO_GRAD it is a plain call. */
 typedef torc_tensor *(*torc_function)(torc_tensor *const *in, void *context);
-TORC_API torc_tensor *torc_recompute(torc_site at, torc_function f, void *context, int n,
-                                     torc_tensor *const *in);
-TORC_API bool torc_is_recomputing(void);
+torc_tensor *torc_recompute(torc_site at, torc_function f, void *context, int n,
+                            torc_tensor *const *in);
+bool torc_is_recomputing(void);
 
 /* Compares backward with central differences of the scalar function f of the n f64 tensors in `in`.
  * Returns the largest |a - d| / (1 + |d|) over all elements; `worst`, if not NULL, gets a line
  * about the element. */
 typedef torc_tensor *(*torc_scalar_function)(torc_tensor *const *in, void *context);
-TORC_API double torc_gradcheck(torc_site at, torc_scalar_function f, void *context, int n,
-                               torc_tensor *const *in, char *worst, size_t worst_size);
+double torc_gradcheck(torc_site at, torc_scalar_function f, void *context, int n,
+                      torc_tensor *const *in, char *worst, size_t worst_size);
 
 /* The number of samples (or targets) behind a loss, by which ranks with uneven shares of a batch
  * are weighted. The losses and full means note it themselves, and arithmetic on one-element tensors
  * passes it on; a loss of another making is told it here. 0 means: nothing was seen, this rank's
  * gradient does not count. */
-TORC_API void torc_set_weight(torc_site at, torc_tensor *loss, double weight);
-TORC_API double torc_weight(torc_site at, torc_tensor *loss);
+void torc_set_weight(torc_site at, torc_tensor *loss, double weight);
+double torc_weight(torc_site at, torc_tensor *loss);
 /* The weighted mean of a loss over all ranks; every rank must call it. */
-TORC_API double torc_mean_over_ranks(torc_site at, torc_tensor *loss);
+double torc_mean_over_ranks(torc_site at, torc_tensor *loss);
 
 /* ---- elementwise ops ---- */
 
-TORC_API torc_tensor *torc_add(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_sub(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_mul(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_div(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_pow(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_maximum(torc_site at, torc_tensor *a,
-                                   torc_tensor *b); /* gradient halved at ties */
-TORC_API torc_tensor *torc_minimum(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_add(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_sub(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_mul(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_div(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_pow(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_maximum(torc_site at, torc_tensor *a,
+                          torc_tensor *b); /* gradient halved at ties */
+torc_tensor *torc_minimum(torc_site at, torc_tensor *a, torc_tensor *b);
 
-TORC_API torc_tensor *torc_neg(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_abs(torc_site at, torc_tensor *x); /* gradient 0 at 0 */
-TORC_API torc_tensor *torc_exp(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_log(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_sqrt(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_rsqrt(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_tanh(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_sigmoid(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_relu(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_gelu(torc_site at,
-                                torc_tensor *x); /* exact: x Phi(x) (Hendrycks & Gimpel 2016) */
-TORC_API torc_tensor *torc_gelu_tanh(torc_site at,
-                                     torc_tensor *x); /* its tanh approximation, as GPT-2 uses it */
-TORC_API torc_tensor *torc_silu(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_softplus(torc_site at, torc_tensor *x); /* log(1 + exp(x)) */
+torc_tensor *torc_neg(torc_site at, torc_tensor *x);
+torc_tensor *torc_abs(torc_site at, torc_tensor *x); /* gradient 0 at 0 */
+torc_tensor *torc_exp(torc_site at, torc_tensor *x);
+torc_tensor *torc_log(torc_site at, torc_tensor *x);
+torc_tensor *torc_sqrt(torc_site at, torc_tensor *x);
+torc_tensor *torc_rsqrt(torc_site at, torc_tensor *x);
+torc_tensor *torc_tanh(torc_site at, torc_tensor *x);
+torc_tensor *torc_sigmoid(torc_site at, torc_tensor *x);
+torc_tensor *torc_relu(torc_site at, torc_tensor *x);
+torc_tensor *torc_gelu(torc_site at,
+                       torc_tensor *x); /* exact: x Phi(x) (Hendrycks & Gimpel 2016) */
+torc_tensor *torc_gelu_tanh(torc_site at,
+                            torc_tensor *x); /* its tanh approximation, as GPT-2 uses it */
+torc_tensor *torc_silu(torc_site at, torc_tensor *x);
+torc_tensor *torc_softplus(torc_site at, torc_tensor *x); /* log(1 + exp(x)) */
 
-TORC_API torc_tensor *torc_add_scalar(torc_site at, torc_tensor *x, double value);
-TORC_API torc_tensor *torc_mul_scalar(torc_site at, torc_tensor *x, double value);
-TORC_API torc_tensor *torc_pow_scalar(torc_site at, torc_tensor *x, double exponent);
-TORC_API torc_tensor *torc_clamp(torc_site at, torc_tensor *x, double low, double high);
-TORC_API torc_tensor *torc_where(torc_site at, torc_tensor *condition, torc_tensor *a,
-                                 torc_tensor *b);
+torc_tensor *torc_add_scalar(torc_site at, torc_tensor *x, double value);
+torc_tensor *torc_mul_scalar(torc_site at, torc_tensor *x, double value);
+torc_tensor *torc_pow_scalar(torc_site at, torc_tensor *x, double exponent);
+torc_tensor *torc_clamp(torc_site at, torc_tensor *x, double low, double high);
+torc_tensor *torc_where(torc_site at, torc_tensor *condition, torc_tensor *a, torc_tensor *b);
 
 /* Comparisons give bool, of any dtypes that agree. */
-TORC_API torc_tensor *torc_eq(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_ne(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_lt(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_le(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_gt(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_ge(torc_site at, torc_tensor *a, torc_tensor *b);
-TORC_API torc_tensor *torc_isnan(torc_site at, torc_tensor *x);
-TORC_API torc_tensor *torc_isfinite(torc_site at, torc_tensor *x);
-TORC_API bool torc_all_finite(torc_site at, torc_tensor *x);
+torc_tensor *torc_eq(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_ne(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_lt(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_le(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_gt(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_ge(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_isnan(torc_site at, torc_tensor *x);
+torc_tensor *torc_isfinite(torc_site at, torc_tensor *x);
+bool torc_all_finite(torc_site at, torc_tensor *x);
 
-TORC_API torc_tensor *torc_to(torc_site at, torc_tensor *x,
-                              torc_dtype dtype); /* differentiable between float dtypes */
+torc_tensor *torc_to(torc_site at, torc_tensor *x,
+                     torc_dtype dtype); /* differentiable between float dtypes */
 
 /* ---- reductions ---- */
 
@@ -343,51 +334,47 @@ typedef struct torc_reduce_options {
     bool keepdim;
     bool biased; /* torc_var divides by n; left out by n - 1 */
 } torc_reduce_options;
-TORC_API torc_tensor *torc_sum(torc_site at, torc_tensor *x, torc_reduce_options o);
-TORC_API torc_tensor *torc_mean(torc_site at, torc_tensor *x, torc_reduce_options o);
-TORC_API torc_tensor *torc_max(torc_site at, torc_tensor *x,
-                               torc_reduce_options o); /* ties share the gradient */
-TORC_API torc_tensor *torc_min(torc_site at, torc_tensor *x, torc_reduce_options o);
-TORC_API torc_tensor *torc_var(torc_site at, torc_tensor *x, torc_reduce_options o);
-TORC_API torc_tensor *torc_argmax(torc_site at, torc_tensor *x,
-                                  torc_reduce_options o); /* i64; the first of equals */
-TORC_API torc_tensor *torc_logsumexp(torc_site at, torc_tensor *x, torc_reduce_options o);
-TORC_API torc_tensor *torc_softmax(torc_site at, torc_tensor *x, int dim);
-TORC_API torc_tensor *torc_log_softmax(torc_site at, torc_tensor *x, int dim);
+torc_tensor *torc_sum(torc_site at, torc_tensor *x, torc_reduce_options o);
+torc_tensor *torc_mean(torc_site at, torc_tensor *x, torc_reduce_options o);
+torc_tensor *torc_max(torc_site at, torc_tensor *x,
+                      torc_reduce_options o); /* ties share the gradient */
+torc_tensor *torc_min(torc_site at, torc_tensor *x, torc_reduce_options o);
+torc_tensor *torc_var(torc_site at, torc_tensor *x, torc_reduce_options o);
+torc_tensor *torc_argmax(torc_site at, torc_tensor *x,
+                         torc_reduce_options o); /* i64; the first of equals */
+torc_tensor *torc_logsumexp(torc_site at, torc_tensor *x, torc_reduce_options o);
+torc_tensor *torc_softmax(torc_site at, torc_tensor *x, int dim);
+torc_tensor *torc_log_softmax(torc_site at, torc_tensor *x, int dim);
 
 /* ---- shapes: views share the values, nothing is copied unless said ---- */
 
-TORC_API torc_tensor *torc_reshape(torc_site at, torc_tensor *x,
-                                   torc_shape shape); /* -1: the rest; copies if it must */
-TORC_API torc_tensor *torc_flatten(torc_site at, torc_tensor *x, int first_dim);
-TORC_API torc_tensor *torc_permute(torc_site at, torc_tensor *x, torc_shape order);
-TORC_API torc_tensor *torc_transpose(torc_site at, torc_tensor *x, int dim0, int dim1);
-TORC_API torc_tensor *torc_squeeze(torc_site at, torc_tensor *x, int dim);
-TORC_API torc_tensor *torc_unsqueeze(torc_site at, torc_tensor *x, int dim);
-TORC_API torc_tensor *torc_expand(torc_site at, torc_tensor *x, torc_shape shape);
-TORC_API torc_tensor *torc_slice(torc_site at, torc_tensor *x, int dim, int64_t start, int64_t stop,
-                                 int64_t step);
-TORC_API torc_tensor *torc_contiguous(torc_site at, torc_tensor *x); /* x itself, or a copy */
+torc_tensor *torc_reshape(torc_site at, torc_tensor *x,
+                          torc_shape shape); /* -1: the rest; copies if it must */
+torc_tensor *torc_flatten(torc_site at, torc_tensor *x, int first_dim);
+torc_tensor *torc_permute(torc_site at, torc_tensor *x, torc_shape order);
+torc_tensor *torc_transpose(torc_site at, torc_tensor *x, int dim0, int dim1);
+torc_tensor *torc_squeeze(torc_site at, torc_tensor *x, int dim);
+torc_tensor *torc_unsqueeze(torc_site at, torc_tensor *x, int dim);
+torc_tensor *torc_expand(torc_site at, torc_tensor *x, torc_shape shape);
+torc_tensor *torc_slice(torc_site at, torc_tensor *x, int dim, int64_t start, int64_t stop,
+                        int64_t step);
+torc_tensor *torc_contiguous(torc_site at, torc_tensor *x); /* x itself, or a copy */
 /* Parts of `size` along dim (the last may be smaller) into out[0 .. n-1]; n must be their number.
  * Views. */
-TORC_API void torc_split(torc_site at, torc_tensor *x, int64_t size, int dim, int n,
-                         torc_tensor **out);
-TORC_API torc_tensor *torc_cat(torc_site at, int dim, int n,
-                               torc_tensor *const *parts); /* copies */
-TORC_API torc_tensor *torc_stack(torc_site at, int dim, int n,
-                                 torc_tensor *const *parts);                    /* copies */
-TORC_API torc_tensor *torc_flip(torc_site at, torc_tensor *x, torc_shape dims); /* copies */
+void torc_split(torc_site at, torc_tensor *x, int64_t size, int dim, int n, torc_tensor **out);
+torc_tensor *torc_cat(torc_site at, int dim, int n, torc_tensor *const *parts);   /* copies */
+torc_tensor *torc_stack(torc_site at, int dim, int n, torc_tensor *const *parts); /* copies */
+torc_tensor *torc_flip(torc_site at, torc_tensor *x, torc_shape dims);            /* copies */
 /* y[i][j] = x[index[i][j]][j] for dim 0, and so on (torch.gather); index is i64. */
-TORC_API torc_tensor *torc_gather(torc_site at, torc_tensor *x, int dim, torc_tensor *index);
+torc_tensor *torc_gather(torc_site at, torc_tensor *x, int dim, torc_tensor *index);
 
 /* ---- structured ops ---- */
 
 /* [..., M, K] x [..., K, N] -> [..., M, N]; leading dimensions broadcast; transposed views cost
  * nothing. */
-TORC_API torc_tensor *torc_matmul(torc_site at, torc_tensor *a, torc_tensor *b);
+torc_tensor *torc_matmul(torc_site at, torc_tensor *a, torc_tensor *b);
 /* x [..., in], weight [out, in], bias [out] or NULL -> x weight^T + bias [..., out]. */
-TORC_API torc_tensor *torc_linear_op(torc_site at, torc_tensor *x, torc_tensor *weight,
-                                     torc_tensor *bias);
+torc_tensor *torc_linear_op(torc_site at, torc_tensor *x, torc_tensor *weight, torc_tensor *bias);
 
 typedef struct torc_conv2d_options {
     int _;
@@ -396,44 +383,42 @@ typedef struct torc_conv2d_options {
 } torc_conv2d_options;
 /* x [N, C, H, W], weight [out, C / groups, kh, kw], bias [out] or NULL -> [N, out, H', W'],
  * H' = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1. */
-TORC_API torc_tensor *torc_conv2d_op(torc_site at, torc_tensor *x, torc_tensor *weight,
-                                     torc_tensor *bias, torc_conv2d_options o);
+torc_tensor *torc_conv2d_op(torc_site at, torc_tensor *x, torc_tensor *weight, torc_tensor *bias,
+                            torc_conv2d_options o);
 
 typedef struct torc_pool_options {
     int _;
     int stride,
         padding; /* stride: the kernel's size when left out. avg counts padding, as PyTorch does */
 } torc_pool_options;
-TORC_API torc_tensor *torc_max_pool2d_op(torc_site at, torc_tensor *x, int kernel,
-                                         torc_pool_options o);
-TORC_API torc_tensor *torc_avg_pool2d_op(torc_site at, torc_tensor *x, int kernel,
-                                         torc_pool_options o);
+torc_tensor *torc_max_pool2d_op(torc_site at, torc_tensor *x, int kernel, torc_pool_options o);
+torc_tensor *torc_avg_pool2d_op(torc_site at, torc_tensor *x, int kernel, torc_pool_options o);
 
 /* Over the last dimension; weight and bias [D] or NULL (Ba, Kiros, Hinton 2016). eps: 1e-5 when 0.
  */
-TORC_API torc_tensor *torc_layer_norm_op(torc_site at, torc_tensor *x, torc_tensor *weight,
-                                         torc_tensor *bias, double eps);
+torc_tensor *torc_layer_norm_op(torc_site at, torc_tensor *x, torc_tensor *weight,
+                                torc_tensor *bias, double eps);
 /* x [N, C, H, W] or [N, C]; weight, bias, running_mean, running_var [C] (Ioffe, Szegedy 2015). In
  * training the batch's own statistics are used and the running ones moved by `momentum`; else the
  * running ones are used. */
-TORC_API torc_tensor *torc_batch_norm_op(torc_site at, torc_tensor *x, torc_tensor *weight,
-                                         torc_tensor *bias, torc_tensor *running_mean,
-                                         torc_tensor *running_var, bool training, double momentum,
-                                         double eps);
+torc_tensor *torc_batch_norm_op(torc_site at, torc_tensor *x, torc_tensor *weight,
+                                torc_tensor *bias, torc_tensor *running_mean,
+                                torc_tensor *running_var, bool training, double momentum,
+                                double eps);
 /* The same with the statistics of the global batch: in training mean, variance and the gradient of
  * x are those of all ranks' x together, of however many samples each, none included; the gradients
  * of weight and bias are this rank's part of the sum. Every rank must call it, and torc_backward()
  * on a loss behind it; else the others wait until TORC_TIMEOUT. Three small messages a step, two
  * forward and one backward. */
-TORC_API torc_tensor *torc_sync_batch_norm_op(torc_site at, torc_tensor *x, torc_tensor *weight,
-                                              torc_tensor *bias, torc_tensor *running_mean,
-                                              torc_tensor *running_var, bool training,
-                                              double momentum, double eps);
+torc_tensor *torc_sync_batch_norm_op(torc_site at, torc_tensor *x, torc_tensor *weight,
+                                     torc_tensor *bias, torc_tensor *running_mean,
+                                     torc_tensor *running_var, bool training, double momentum,
+                                     double eps);
 /* table [V, D], index [...] i64 -> [..., D]. */
-TORC_API torc_tensor *torc_embedding_op(torc_site at, torc_tensor *table, torc_tensor *index);
+torc_tensor *torc_embedding_op(torc_site at, torc_tensor *table, torc_tensor *index);
 /* Zeroes each element with probability p and scales the rest by 1 / (1 - p); the mask is
  * regenerated, never stored. */
-TORC_API torc_tensor *torc_dropout_op(torc_site at, torc_tensor *x, double p, bool training);
+torc_tensor *torc_dropout_op(torc_site at, torc_tensor *x, double p, bool training);
 
 typedef struct torc_attention_options {
     int _;
@@ -442,9 +427,8 @@ typedef struct torc_attention_options {
 } torc_attention_options;
 /* q, k, v [B, H, T, D], strided views welcome -> [B, H, T, D]; softmax(q k^T scale) v computed in
  * blocks with a running maximum, so memory grows with T, not T^2 (Dao et al. 2022, algorithm 1). */
-TORC_API torc_tensor *torc_scaled_dot_product_attention(torc_site at, torc_tensor *q,
-                                                        torc_tensor *k, torc_tensor *v,
-                                                        torc_attention_options o);
+torc_tensor *torc_scaled_dot_product_attention(torc_site at, torc_tensor *q, torc_tensor *k,
+                                               torc_tensor *v, torc_attention_options o);
 
 /* ---- losses: scalars, the mean over what was counted; 0 where nothing was ---- */
 
@@ -455,31 +439,30 @@ typedef struct torc_cross_entropy_options {
 } torc_cross_entropy_options;
 #define TORC_IGNORE(index) ((index) == 0 ? INT64_MIN : (index))
 /* logits [N, C] or [N, T, C], target [N] or [N, T] of i64. */
-TORC_API torc_tensor *torc_cross_entropy(torc_site at, torc_tensor *logits, torc_tensor *target,
-                                         torc_cross_entropy_options o);
-TORC_API torc_tensor *torc_mse_loss(torc_site at, torc_tensor *x, torc_tensor *target);
-TORC_API torc_tensor *torc_l1_loss(torc_site at, torc_tensor *x, torc_tensor *target);
-TORC_API torc_tensor *torc_bce_with_logits(torc_site at, torc_tensor *logits, torc_tensor *target);
+torc_tensor *torc_cross_entropy(torc_site at, torc_tensor *logits, torc_tensor *target,
+                                torc_cross_entropy_options o);
+torc_tensor *torc_mse_loss(torc_site at, torc_tensor *x, torc_tensor *target);
+torc_tensor *torc_l1_loss(torc_site at, torc_tensor *x, torc_tensor *target);
+torc_tensor *torc_bce_with_logits(torc_site at, torc_tensor *logits, torc_tensor *target);
 
 /* ---- modules: names, shapes, initialisation and state_dict keys are PyTorch's ---- */
 
 typedef struct torc_module torc_module;
 typedef torc_tensor *(*torc_forward_function)(torc_module *self, torc_tensor *x);
 
-TORC_API torc_tensor *torc_forward(torc_site at, torc_module *net, torc_tensor *x);
-TORC_API void torc_train(
-    torc_module *net); /* dropout and batch norm as in training: how a module starts */
-TORC_API void torc_eval(torc_module *net);
-TORC_API bool torc_is_training(torc_module *net);
-TORC_API void torc_zero_grad(torc_module *net);
-TORC_API void torc_summary(
-    torc_site at, torc_module *net); /* layers, shapes, parameters, bytes, to standard output */
-TORC_API void torc_module_free(torc_module *net);
+torc_tensor *torc_forward(torc_site at, torc_module *net, torc_tensor *x);
+void torc_train(torc_module *net); /* dropout and batch norm as in training: how a module starts */
+void torc_eval(torc_module *net);
+bool torc_is_training(torc_module *net);
+void torc_zero_grad(torc_module *net);
+void torc_summary(torc_site at,
+                  torc_module *net); /* layers, shapes, parameters, bytes, to standard output */
+void torc_module_free(torc_module *net);
 
 /* torc_forward() on this module runs through torc_recompute() from now on: of all that it makes,
  * only its result is kept (PyTorch: torch.utils.checkpoint). Names and values stay as they are; the
  * blocks of a deep network are the usual places. Returns net. */
-TORC_API torc_module *torc_recompute_layer(torc_site at, torc_module *net);
+torc_module *torc_recompute_layer(torc_site at, torc_module *net);
 
 typedef struct torc_linear_options {
     int _;
@@ -489,26 +472,25 @@ typedef struct torc_norm_options {
     int _;
     float eps, momentum;
 } torc_norm_options; /* 1e-5; batch norm: 0.1 */
-TORC_API torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_options o);
-TORC_API torc_module *torc_conv2d(torc_site at, int64_t in, int64_t out, int kernel,
-                                  torc_conv2d_options o);
-TORC_API torc_module *torc_max_pool2d(torc_site at, int kernel, torc_pool_options o);
-TORC_API torc_module *torc_avg_pool2d(torc_site at, int kernel, torc_pool_options o);
-TORC_API torc_module *torc_flatten_layer(torc_site at);
-TORC_API torc_module *torc_relu_layer(torc_site at);
-TORC_API torc_module *torc_gelu_layer(torc_site at);
-TORC_API torc_module *torc_gelu_tanh_layer(torc_site at);
-TORC_API torc_module *torc_layer_norm(torc_site at, int64_t width, torc_norm_options o);
-TORC_API torc_module *torc_batch_norm2d(torc_site at, int64_t channels, torc_norm_options o);
+torc_module *torc_linear(torc_site at, int64_t in, int64_t out, torc_linear_options o);
+torc_module *torc_conv2d(torc_site at, int64_t in, int64_t out, int kernel, torc_conv2d_options o);
+torc_module *torc_max_pool2d(torc_site at, int kernel, torc_pool_options o);
+torc_module *torc_avg_pool2d(torc_site at, int kernel, torc_pool_options o);
+torc_module *torc_flatten_layer(torc_site at);
+torc_module *torc_relu_layer(torc_site at);
+torc_module *torc_gelu_layer(torc_site at);
+torc_module *torc_gelu_tanh_layer(torc_site at);
+torc_module *torc_layer_norm(torc_site at, int64_t width, torc_norm_options o);
+torc_module *torc_batch_norm2d(torc_site at, int64_t channels, torc_norm_options o);
 /* Every batch norm of the tree takes the statistics of the global batch from now on
  * (torc_sync_batch_norm_op), so that small shares normalise as the whole batch would; as PyTorch's
  * SyncBatchNorm.convert_sync_batchnorm. Before or after torc_ddp(), on every rank; names and values
  * stay as they are. Returns net. */
-TORC_API torc_module *torc_convert_sync_batch_norm(torc_site at, torc_module *net);
-TORC_API torc_module *torc_embedding(torc_site at, int64_t count, int64_t width);
-TORC_API torc_module *torc_dropout(torc_site at, double p);
-TORC_API torc_module *torc_sequential(
-    torc_site at, int n, torc_module *const *layers); /* keys "0.weight", "1.bias", ... */
+torc_module *torc_convert_sync_batch_norm(torc_site at, torc_module *net);
+torc_module *torc_embedding(torc_site at, int64_t count, int64_t width);
+torc_module *torc_dropout(torc_site at, double p);
+torc_module *torc_sequential(torc_site at, int n,
+                             torc_module *const *layers); /* keys "0.weight", "1.bias", ... */
 
 typedef struct torc_attention_layer_options {
     int _;
@@ -516,10 +498,10 @@ typedef struct torc_attention_layer_options {
 } torc_attention_layer_options;
 /* Causal self-attention on [B, T, D] with keys c_attn and c_proj, and the pre-norm block around it
  * with keys ln_1, attn, ln_2, mlp.c_fc, mlp.c_proj: the names of GPT-2. */
-TORC_API torc_module *torc_causal_self_attention(torc_site at, int64_t width, int heads,
-                                                 torc_attention_layer_options o);
-TORC_API torc_module *torc_transformer_block(torc_site at, int64_t width, int heads,
-                                             torc_attention_layer_options o);
+torc_module *torc_causal_self_attention(torc_site at, int64_t width, int heads,
+                                        torc_attention_layer_options o);
+torc_module *torc_transformer_block(torc_site at, int64_t width, int heads,
+                                    torc_attention_layer_options o);
 
 /* A layer of your own. `state_bytes` of zeroed memory come with it; parameters, buffers and
  * children given to it are its own from then on, are found by optimizers, torc_ddp() and
@@ -534,34 +516,29 @@ TORC_API torc_module *torc_transformer_block(torc_site at, int64_t width, int he
  *     torc_module *m = torc_module_new("Scale", scale_forward, sizeof(scale));
  *     ((scale *)torc_module_state(m))->gain = torc_parameter(m, "gain", torc_ones(TORC_SHAPE(64)));
  */
-TORC_API torc_module *torc_module_new(torc_site at, const char *kind, torc_forward_function forward,
-                                      size_t state_bytes);
-TORC_API void *torc_module_state(torc_module *m);
-TORC_API torc_tensor *torc_parameter(torc_site at, torc_module *m, const char *name,
-                                     torc_tensor *value);
-TORC_API torc_tensor *torc_buffer(torc_site at, torc_module *m, const char *name,
-                                  torc_tensor *value);
-TORC_API torc_module *torc_child(torc_site at, torc_module *m, const char *name,
-                                 torc_module *child);
+torc_module *torc_module_new(torc_site at, const char *kind, torc_forward_function forward,
+                             size_t state_bytes);
+void *torc_module_state(torc_module *m);
+torc_tensor *torc_parameter(torc_site at, torc_module *m, const char *name, torc_tensor *value);
+torc_tensor *torc_buffer(torc_site at, torc_module *m, const char *name, torc_tensor *value);
+torc_module *torc_child(torc_site at, torc_module *m, const char *name, torc_module *child);
 /* Replaces a parameter by one that lives elsewhere in the tree (weight sharing): both names mean
  * the same tensor. */
-TORC_API void torc_share_parameter(torc_site at, torc_module *m, const char *name,
-                                   torc_tensor *other);
+void torc_share_parameter(torc_site at, torc_module *m, const char *name, torc_tensor *other);
 
 /* The parameters in order of registration, shared ones once, with their dotted names: index 0 ..
  * count-1. */
-TORC_API int64_t torc_parameter_count(torc_module *net); /* of tensors */
-TORC_API torc_tensor *torc_parameter_at(torc_site at, torc_module *net, int64_t index,
-                                        const char **name);
+int64_t torc_parameter_count(torc_module *net); /* of tensors */
+torc_tensor *torc_parameter_at(torc_site at, torc_module *net, int64_t index, const char **name);
 /* A parameter, or a buffer, by its dotted name; a shared one by any of its names. */
-TORC_API torc_tensor *torc_parameter_named(torc_site at, torc_module *net, const char *name);
-TORC_API int64_t torc_parameter_elements(torc_module *net);
+torc_tensor *torc_parameter_named(torc_site at, torc_module *net, const char *name);
+int64_t torc_parameter_elements(torc_module *net);
 
 /* In-place initialisation (Glorot & Bengio 2010, He et al. 2015), independent of the number of
  * ranks. */
-TORC_API void torc_init_normal(torc_site at, torc_tensor *t, double mean, double std);
-TORC_API void torc_init_uniform(torc_site at, torc_tensor *t, double low, double high);
-TORC_API void torc_init_constant(torc_site at, torc_tensor *t, double value);
+void torc_init_normal(torc_site at, torc_tensor *t, double mean, double std);
+void torc_init_uniform(torc_site at, torc_tensor *t, double low, double high);
+void torc_init_constant(torc_site at, torc_tensor *t, double value);
 
 /* ---- data parallelism ---- */
 
@@ -616,15 +593,15 @@ typedef struct torc_ddp_options {
 /* Makes `net` one replica of many: checks that all ranks built the same network, copies rank 0's
  * parameters and buffers to all, and from then on torc_backward() ends with every gradient the
  * exact mean over the global batch. Returns net. */
-TORC_API torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o);
+torc_module *torc_ddp(torc_site at, torc_module *net, torc_ddp_options o);
 
 /* In a compressor: the mean over the ranks of n floats, in place, the same bits on every rank.
  * Every rank calls it alike. */
-TORC_API void torc_ddp_mean(torc_site at, torc_module *net, float *values, int64_t n);
+void torc_ddp_mean(torc_site at, torc_module *net, float *values, int64_t n);
 
 /* `TORC_NO_SYNC(net) { ... }`: backward calls inside only add to the local gradients; the next one
  * outside sends all. */
-TORC_API torc_scope torc_no_sync_enter(torc_site at, torc_module *net);
+torc_scope torc_no_sync_enter(torc_site at, torc_module *net);
 
 typedef struct torc_ddp_stats {
     int64_t steps; /* synchronised backward calls */
@@ -634,12 +611,12 @@ typedef struct torc_ddp_stats {
     double wait_seconds;       /* after the last op: communication that nothing covers */
     double bytes; /* of gradients, or what a compressor made of them, that were summed */
 } torc_ddp_stats;
-TORC_API torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net);
+torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net);
 /* Do all ranks hold the same parameters and float buffers, to the bit? Every rank must call it; all
  * get the same answer. */
-TORC_API bool torc_replicas_agree(torc_site at, torc_module *net);
-TORC_API void torc_ddp_plan(torc_site at,
-                            torc_module *net); /* prints which parameter lives in which bucket */
+bool torc_replicas_agree(torc_site at, torc_module *net);
+void torc_ddp_plan(torc_site at,
+                   torc_module *net); /* prints which parameter lives in which bucket */
 
 /* ---- optimizers ---- */
 
@@ -670,22 +647,22 @@ typedef struct torc_adam_options {
  * clip_norm: torc_step() first scales the gradients of these parameters so that their joint 2-norm
  * is at most this, as torc_clip_grad_norm() would, and nothing waits for a GPU; torc_grad_norm()
  * tells what it was. INFINITY only measures; 0 does neither. Not with in_backward. */
-TORC_API torc_optimizer *torc_sgd(torc_site at, torc_module *net, torc_sgd_options o);
-TORC_API torc_optimizer *torc_adam(torc_site at, torc_module *net,
-                                   torc_adam_options o); /* Kingma & Ba 2015 */
-TORC_API torc_optimizer *torc_adamw(torc_site at, torc_module *net,
-                                    torc_adam_options o);   /* Loshchilov & Hutter 2019 */
-TORC_API void torc_step(torc_site at, torc_optimizer *opt); /* updates, then clears the gradients */
+torc_optimizer *torc_sgd(torc_site at, torc_module *net, torc_sgd_options o);
+torc_optimizer *torc_adam(torc_site at, torc_module *net,
+                          torc_adam_options o); /* Kingma & Ba 2015 */
+torc_optimizer *torc_adamw(torc_site at, torc_module *net,
+                           torc_adam_options o);   /* Loshchilov & Hutter 2019 */
+void torc_step(torc_site at, torc_optimizer *opt); /* updates, then clears the gradients */
 /* Updates made so far, and those that a loss scale skipped: with virtual ranks fewer than calls of
  * torc_step(), which waits for the last micro-shard. */
-TORC_API int64_t torc_steps(torc_site at, torc_optimizer *opt);
+int64_t torc_steps(torc_site at, torc_optimizer *opt);
 /* Scales all gradients so that their joint 2-norm is at most max_norm; returns the norm before.
  * Between backward and step. With virtual ranks it does nothing, and returns 0, until the last
  * micro-shard has come. On a GPU it waits for the norm; .clip_norm of an optimizer does not. */
-TORC_API double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm);
+double torc_clip_grad_norm(torc_site at, torc_module *net, double max_norm);
 /* Of an optimizer with .clip_norm: the norm before, as the last torc_step() found it; 0 before the
  * first. On a GPU it waits for it. */
-TORC_API double torc_grad_norm(torc_site at, torc_optimizer *opt);
+double torc_grad_norm(torc_site at, torc_optimizer *opt);
 /* The loss scale: in f16 small gradients would be 0, so torc_backward() starts from d loss / d loss
  * = scale, and torc_step() divides what it found by it. A step whose gradients are infinite or NaN,
  * on whichever rank, is skipped by all of them: no parameter changes, nor anything an optimizer
@@ -714,20 +691,20 @@ typedef struct torc_loss_scale_options {
     float fixed;      /* a scale that stays; steps are skipped all the same */
     bool off;
 } torc_loss_scale_options;
-TORC_API void torc_set_loss_scale(torc_site at, torc_loss_scale_options o);
+void torc_set_loss_scale(torc_site at, torc_loss_scale_options o);
 /* The scale of the gradients that there are; after torc_step() that of the next torc_backward(). 1:
  * there is none. On a GPU it waits. */
-TORC_API double torc_loss_scale(void);
-TORC_API float torc_lr(torc_optimizer *opt);
-TORC_API void torc_set_lr(torc_site at, torc_optimizer *opt, float lr);
-TORC_API void torc_optimizer_free(torc_optimizer *opt);
+double torc_loss_scale(void);
+float torc_lr(torc_optimizer *opt);
+void torc_set_lr(torc_site at, torc_optimizer *opt, float lr);
+void torc_optimizer_free(torc_optimizer *opt);
 
 /* Learning rates as factors of the base rate, of the step counted from 0: use torc_set_lr(opt, base
  * * factor). */
-TORC_API double torc_schedule_step(int64_t step, int64_t every, double gamma);
-TORC_API double torc_schedule_cosine(int64_t step, int64_t total, double final_factor);
-TORC_API double torc_schedule_warmup_cosine(int64_t step, int64_t warmup, int64_t total,
-                                            double final_factor);
+double torc_schedule_step(int64_t step, int64_t every, double gamma);
+double torc_schedule_cosine(int64_t step, int64_t total, double final_factor);
+double torc_schedule_warmup_cosine(int64_t step, int64_t warmup, int64_t total,
+                                   double final_factor);
 
 /* ---- data ---- */
 
@@ -736,12 +713,12 @@ typedef enum torc_split_name { TORC_TRAIN, TORC_TEST } torc_split_name;
 
 /* MNIST-format IDX files, plain or .gz, under their usual names in `dir` -> x f32 [1, 28, 28] in
  * [0, 1], y i64. */
-TORC_API torc_dataset *torc_mnist(torc_site at, const char *dir, torc_split_name which);
-TORC_API torc_status torc_try_mnist(const char *dir, torc_split_name which, torc_dataset **out);
+torc_dataset *torc_mnist(torc_site at, const char *dir, torc_split_name which);
+torc_status torc_try_mnist(const char *dir, torc_split_name which, torc_dataset **out);
 /* One pair of IDX files: u8 images [N, H, W] -> x f32 [1, H, W] in [0, 1]; u8 labels [N] -> y i64.
  */
-TORC_API torc_dataset *torc_idx(torc_site at, const char *images, const char *labels);
-TORC_API torc_status torc_try_idx(const char *images, const char *labels, torc_dataset **out);
+torc_dataset *torc_idx(torc_site at, const char *images, const char *labels);
+torc_status torc_try_idx(const char *images, const char *labels, torc_dataset **out);
 
 /* A text as characters: x i64 [context], y i64 [context], the same one character on. Sample i
  * starts at character i * stride (1 when left out). The part [from, to) of the text, as fractions;
@@ -752,26 +729,26 @@ typedef struct torc_text_options {
     int64_t stride;
     double from, to;
 } torc_text_options;
-TORC_API torc_dataset *torc_text(torc_site at, const char *path, torc_text_options o);
-TORC_API torc_status torc_try_text(const char *path, torc_text_options o, torc_dataset **out);
+torc_dataset *torc_text(torc_site at, const char *path, torc_text_options o);
+torc_status torc_try_text(const char *path, torc_text_options o, torc_dataset **out);
 /* The vocabulary: the distinct characters of the whole file in order of code point. */
-TORC_API int64_t torc_text_vocabulary(torc_site at, torc_dataset *text);
-TORC_API int64_t torc_text_encode(torc_site at, torc_dataset *text, const char *utf8, int64_t *ids,
-                                  int64_t capacity); /* -> count; unknown ones are skipped */
-TORC_API const char *torc_text_decode(torc_site at, torc_dataset *text,
-                                      int64_t id); /* UTF-8, the dataset's */
+int64_t torc_text_vocabulary(torc_site at, torc_dataset *text);
+int64_t torc_text_encode(torc_site at, torc_dataset *text, const char *utf8, int64_t *ids,
+                         int64_t capacity); /* -> count; unknown ones are skipped */
+const char *torc_text_decode(torc_site at, torc_dataset *text,
+                             int64_t id); /* UTF-8, the dataset's */
 
 /* Arrays of yours, copied: x [N, ...], y [N, ...] or NULL. */
-TORC_API torc_dataset *torc_arrays(torc_site at, torc_tensor *x, torc_tensor *y);
+torc_dataset *torc_arrays(torc_site at, torc_tensor *x, torc_tensor *y);
 /* Samples first .. first + count - 1 of another dataset, which must outlive this one. */
-TORC_API torc_dataset *torc_subset(torc_site at, torc_dataset *of, int64_t first, int64_t count);
-TORC_API int64_t torc_dataset_size(torc_dataset *data);
-TORC_API void torc_dataset_free(torc_dataset *data);
+torc_dataset *torc_subset(torc_site at, torc_dataset *of, int64_t first, int64_t count);
+int64_t torc_dataset_size(torc_dataset *data);
+void torc_dataset_free(torc_dataset *data);
 
 /* A NumPy .npy file (little-endian bool, u1, i4, i8, f2, f4, f8, C or Fortran order) as a tensor of
  * yours. */
-TORC_API torc_tensor *torc_load_npy(torc_site at, const char *path);
-TORC_API torc_status torc_try_load_npy(const char *path, torc_tensor **out);
+torc_tensor *torc_load_npy(torc_site at, const char *path);
+torc_status torc_try_load_npy(const char *path, torc_tensor **out);
 
 typedef struct torc_loader torc_loader;
 typedef struct torc_loader_options {
@@ -793,15 +770,15 @@ typedef struct torc_batch {
 } torc_batch;
 /* The dataset must outlive the loader. A thread prepares the next batch while this one is trained
  * on. */
-TORC_API torc_loader *torc_loader_new(torc_site at, torc_dataset *data, torc_loader_options o);
+torc_loader *torc_loader_new(torc_site at, torc_dataset *data, torc_loader_options o);
 /* Clears the tape, then fills *batch; false (and back at the start of the next epoch) when the
  * epoch is over. */
-TORC_API bool torc_loader_next(torc_site at, torc_loader *loader, torc_batch *batch);
-TORC_API int64_t torc_loader_batches(torc_loader *loader); /* in an epoch */
-TORC_API void torc_loader_seek(torc_site at, torc_loader *loader,
-                               int64_t position); /* batches since epoch 0 */
-TORC_API int64_t torc_loader_position(torc_loader *loader);
-TORC_API void torc_loader_free(torc_loader *loader);
+bool torc_loader_next(torc_site at, torc_loader *loader, torc_batch *batch);
+int64_t torc_loader_batches(torc_loader *loader); /* in an epoch */
+void torc_loader_seek(torc_site at, torc_loader *loader,
+                      int64_t position); /* batches since epoch 0 */
+int64_t torc_loader_position(torc_loader *loader);
+void torc_loader_free(torc_loader *loader);
 
 /* ---- saving and loading ---- */
 
@@ -809,10 +786,10 @@ TORC_API void torc_loader_free(torc_loader *loader);
  * temporary file beside `path`, flushed, then renamed, so that `path` is whole or as before.
  * Loading reads on every rank, all or nothing: every name, shape and dtype is checked before the
  * first value is changed. */
-TORC_API void torc_save(torc_site at, torc_module *net, const char *path);
-TORC_API torc_status torc_try_save(torc_module *net, const char *path);
-TORC_API void torc_load(torc_site at, torc_module *net, const char *path);
-TORC_API torc_status torc_try_load(torc_module *net, const char *path);
+void torc_save(torc_site at, torc_module *net, const char *path);
+torc_status torc_try_save(torc_module *net, const char *path);
+void torc_load(torc_site at, torc_module *net, const char *path);
+torc_status torc_try_load(torc_module *net, const char *path);
 
 /* ---- checkpoints ----
  *
@@ -848,22 +825,21 @@ typedef struct torc_checkpoint_options {
  * path and reason, the ones before stay, and training goes on. torc_try_checkpoint_save() tells it
  * too: with .wait at once, else in the next call, which saves none the less. What a compressor of
  * yours keeps from step to step is not in it. */
-TORC_API void torc_checkpoint_save(torc_site at, torc_module *net, const char *dir,
-                                   torc_checkpoint_options o);
-TORC_API torc_status torc_try_checkpoint_save(torc_module *net, const char *dir,
-                                              torc_checkpoint_options o);
+void torc_checkpoint_save(torc_site at, torc_module *net, const char *dir,
+                          torc_checkpoint_options o);
+torc_status torc_try_checkpoint_save(torc_module *net, const char *dir, torc_checkpoint_options o);
 /* Goes on from the newest checkpoint in `dir` that is undamaged (sizes, checksums) and fits (names,
  * shapes, the loader's batches) on every rank; one that is not is left, with a line on stderr that
  * says why, for the one before. All or nothing. Returns its step, -1 where there is none; where
  * there are some, and none can be loaded, that is an error. Call it after torc_ddp(), with
  * optimizer and loader made as for a new run: their options are not in it, but for the learning
  * rate. A run that counts epochs goes on in torc_loader_position() / torc_loader_batches(). */
-TORC_API int64_t torc_checkpoint_load(torc_site at, torc_module *net, const char *dir,
-                                      torc_checkpoint_options o);
-TORC_API torc_status torc_try_checkpoint_load(torc_module *net, const char *dir,
-                                              torc_checkpoint_options o, int64_t *step);
+int64_t torc_checkpoint_load(torc_site at, torc_module *net, const char *dir,
+                             torc_checkpoint_options o);
+torc_status torc_try_checkpoint_load(torc_module *net, const char *dir, torc_checkpoint_options o,
+                                     int64_t *step);
 /* Waits for a save under way, and tells how it ended. torc_finalize() waits too. */
-TORC_API torc_status torc_checkpoint_flush(torc_site at);
+torc_status torc_checkpoint_flush(torc_site at);
 
 /* ---- what it cost ---- */
 
@@ -872,10 +848,10 @@ typedef struct torc_memory_stats {
     size_t held_bytes, peak_held_bytes; /* taken from the device, cache included */
     int64_t allocations;                /* calls of the device's allocator so far */
 } torc_memory_stats;
-TORC_API torc_memory_stats torc_memory(void);
-TORC_API double torc_seconds(void); /* a monotonic clock */
+torc_memory_stats torc_memory(void);
+double torc_seconds(void); /* a monotonic clock */
 /* Since torcrun was started; without it, since this process was (to 10 ms). */
-TORC_API double torc_seconds_since_launch(void);
+double torc_seconds_since_launch(void);
 
 /* Where the time goes. Stop prints a table on stderr, what took longest first: each op and line of
  * the program, forward and backward apart, calls, time, share, GF/s, GB/s, and how far it is from
@@ -890,8 +866,8 @@ TORC_API double torc_seconds_since_launch(void);
  * on one clock as JSON for chrome://tracing or Perfetto, the kernels of a GPU in a lane of their
  * own; 4 million of a rank at most. Recording costs less than 2 % where ops take some 10 us, and
  * without it nothing; a GPU's kernels are asked for one by one meanwhile, without graphs. */
-TORC_API void torc_profile_start(torc_site at);
-TORC_API void torc_profile_stop(torc_site at);
+void torc_profile_start(torc_site at);
+void torc_profile_stop(torc_site at);
 
 /* ---- the call-site macros ---- */
 
