@@ -160,7 +160,7 @@ $(BUILD)/lib/libtorc.a: $(library_objects)
 # Tests see the house from the inside: the same objects with every name visible.
 $(BUILD)/test/libtorc_open.so: $(library_objects)
 	@mkdir -p $(@D)
-	$(CC) -shared -Wl,-Bsymbolic-functions -fopenmp $(sanitize) -o $@ $^ $(libs)
+	$(CC) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic-functions -fopenmp $(sanitize) -o $@ $^ $(libs)
 
 # ---- programs ----
 
@@ -194,7 +194,7 @@ $(BUILD)/emu/libnccl.so.2: tests/nccl_over_mpi/nccl.c
 	$(CC) $(flags) $(mpi_flags) -Itests/cuda_emu -shared -o $@ $<
 $(BUILD)/emu/libtorc_open.so: $(host_objects) $(emu_objects)
 	@mkdir -p $(@D)
-	$(CXX) -shared -Wl,-Bsymbolic-functions -fopenmp $(sanitize) -o $@ $^ $(libs)
+	$(CXX) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic-functions -fopenmp $(sanitize) -o $@ $^ $(libs)
 $(BUILD)/test/emu_%: $(BUILD)/obj/tests/test_%.o $(test_support) $(BUILD)/emu/libtorc_open.so | $(BUILD)/emu/libnccl.so.2
 	@mkdir -p $(@D)
 	$(CXX) -fopenmp $(sanitize) -o $@ $^ -Wl,-rpath,'$$ORIGIN/../emu' $(libs) -lcunit
