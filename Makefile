@@ -123,9 +123,11 @@ simd_v4_bf16 := $(simd_v4) -mavx512bf16
 define simd_rule
 $(BUILD)/obj/core/cpu/simd/%.$(1).o: core/cpu/simd/%.c | $(BUILD)/packages
 	@mkdir -p $$(@D)
-	$(CC) $(flags) $(simd_$(1)) -DSIMD_LEVEL=$(1) -c $$< -o $$@
+	$(CC) $$(flags) $(simd_$(1)) -DSIMD_LEVEL=$(1) -c $$< -o $$@
 endef
 $(foreach l,$(simd_levels) v4_bf16,$(eval $(call simd_rule,$(l))))
+# The same bits at every level, also at those that have fused multiply-adds.
+$(BUILD)/obj/core/cpu/simd/random.%.o: flags += -ffp-contract=off
 $(BUILD)/obj/core/cpu/amx.o: flags += -mamx-tile -mamx-bf16
 
 $(BUILD)/obj/comm/nccl.o: flags += -I$(cuda_home)/include

@@ -164,6 +164,14 @@ torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *orde
     return TORC_OK;
 }
 
+size_t bucket_plan_vacate(const bucket_plan *p)
+{
+    if (p->way != BUCKET_IN_TEAM)
+        return 0;
+    char *first = bucket_data(p, p->bucket, 0);
+    return comm_window_discard(p->t->window, first, p->tail_at - BUCKET_HEAD);
+}
+
 void bucket_plan_free(bucket_plan *p)
 {
     release_buckets(p->bucket, p->buckets);

@@ -292,6 +292,16 @@ static void end(tape_hook *h, torc_site at)
     r->synchronised_step(r->context, at);
 }
 
+/* Several optimizers may have steps of their own: the last one's clears the last gradient. */
+static void vacate(tape_hook *h)
+{
+    reducer *r = of(h);
+    for (int i = 0; i < r->plan.buckets; i++)
+        if (!is_cleared(r, &r->plan.bucket[i]))
+            return;
+    h->vacant = bucket_plan_vacate(&r->plan);
+}
+
 /* ---- attaching ---- */
 
 static void move_for_courier(void *of_reducer)
@@ -346,6 +356,7 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
                             .ready = ready,
                             .poll = poll,
                             .end = end,
+                            .vacate = vacate,
                             .order = order,
                             .arrange = arrange,
                             .parameters = plan.parameters},
@@ -368,6 +379,7 @@ reducer *reducer_new(torc_site at, comm *c, bucket_plan plan, reducer_options ho
     job_check(at, "torc_ddp",
               bucket_plan_lay(&r->plan, c, how.leaves, reverse, r->how.first_bytes, r->how.bytes));
     free(reverse);
+    vacate(&r->hook);
     if (reducer_shares_parameters(r) && !r->plan.t->shared) {
         log_line(LOG_WARN, "the ranks of a host share no memory: the optimizer is not sharded");
         r->how.shard = false;

@@ -28,6 +28,7 @@ typedef struct way {
     int (*make)(place *p, size_t bytes);     /* -> fd, or -1 with errno */
     int (*open_peer)(const place *p);        /* the same */
     void (*everyone_has_it)(const place *p); /* or has failed to */
+    bool reserves; /* pages are there for certain, as long as they are kept */
 } way;
 
 /* ---- memfd ---- */
@@ -84,8 +85,8 @@ static void unlink_file(const place *p)
     shm_unlink(p->file);
 }
 
-static const way ways[] = {{"memfd", make_memfd, open_memfd, keep},
-                           {"file", make_file, open_file, unlink_file}};
+static const way ways[] = {{"memfd", make_memfd, open_memfd, keep, false},
+                           {"file", make_file, open_file, unlink_file, true}};
 
 /* ---- one attempt ---- */
 
@@ -173,6 +174,7 @@ static torc_status attempt(comm *c, const way *by, comm_window *w, const char *n
     }
     free(places);
     w->shared = s == TORC_OK && good;
+    w->reserved = w->shared && by->reserves;
     if (!w->shared)
         unmap(w);
     return s;
@@ -207,10 +209,13 @@ torc_status comm_window_open(comm *c, size_t bytes, const char *name, comm_windo
     comm_window *w = base_alloc(1, sizeof *w);
     *w = (comm_window){.ranks = comm_local_size(c), .me = comm_local_rank(c), .bytes = bytes};
     w->part = base_alloc((size_t)w->ranks, sizeof *w->part);
+    /* with nobody to share with it has huge pages, too, which shared memory seldom gets */
+    w->shared = w->private = comm_hosts(c) == comm_size(c);
     for (int i = 0; i < ARRAY_LENGTH(ways) && s == TORC_OK && !w->shared; i++)
         if (asked_for(ways[i].name))
             s = attempt(c, &ways[i], w, name);
-    if (s == TORC_OK && !w->shared && !(w->part[w->me] = map(-1, bytes)))
+    w->private |= !w->shared;
+    if (s == TORC_OK && w->private && !(w->part[w->me] = map(-1, bytes)))
         s = fail(TORC_ERR_MEMORY, "%s: no memory for %zu bytes of gradients", name, bytes);
     if (s != TORC_OK) {
         comm_window_close(w);
@@ -222,14 +227,18 @@ torc_status comm_window_open(comm *c, size_t bytes, const char *name, comm_windo
     return TORC_OK;
 }
 
-void comm_window_discard(const comm_window *w, char *from, size_t bytes)
+size_t comm_window_discard(const comm_window *w, char *from, size_t bytes)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t first = ((uintptr_t)from + page - 1) / page * page;
     uintptr_t end = ((uintptr_t)from + bytes) / page * page;
     /* of shared memory the others have the pages too: it is the file that they must leave */
-    if (first < end && madvise((void *)first, end - first, w->shared ? MADV_REMOVE : MADV_DONTNEED))
-        log_line(LOG_INFO, "unused gradient memory stays: %s", strerror(errno));
+    if (w->reserved || first >= end)
+        return 0;
+    if (madvise((void *)first, end - first, w->private ? MADV_DONTNEED : MADV_REMOVE) == 0)
+        return end - first;
+    log_line(LOG_INFO, "unused gradient memory stays: %s", strerror(errno));
+    return 0;
 }
 
 void comm_window_close(comm_window *w)

@@ -23,15 +23,18 @@ typedef struct comm_window {
     size_t bytes;    /* of a part */
     char **part;     /* part[i]: of the host's rank i; NULL where it is not shared */
     bool shared;     /* all ranks of every host see each other's parts */
+    bool private;    /* mine is memory of this process alone */
     bool of_threads; /* the ranks are threads of one process: its addresses are everybody's */
+    bool reserved;   /* its pages stay: the system might have no others later */
 } comm_window;
 
 /* Every rank calls it, with the same size. The memory is zero. A way that does not work is no
  * error, but a rank that does not come, or asks for another size, is. */
 torc_status comm_window_open(comm *c, size_t bytes, const char *name, comm_window **out);
 /* The whole pages of my part within [from, from + bytes) go back to the system: nobody, on any
- * rank, needs what was there. They read as zeros. */
-void comm_window_discard(const comm_window *w, char *from, size_t bytes);
+ * rank, needs what was there. They read as zeros when they are used again. Returns their bytes; 0
+ * where pages are reserved. */
+size_t comm_window_discard(const comm_window *w, char *from, size_t bytes);
 /* Unmaps; the others may go on using theirs. */
 void comm_window_close(comm_window *w);
 

@@ -26,6 +26,9 @@ typedef struct device {
     void *(*alloc)(size_t bytes); /* 64-byte aligned, not cleared; NULL when there is no room */
     void (*release)(void *memory, size_t bytes);
     void (*room)(size_t *free, size_t *total); /* bytes; NULL: as much as the host gives */
+    /* Whole huge pages within them go back to the system, and read as anything when they are used
+     * again; returns their bytes. NULL: it has no pages. */
+    size_t (*discard)(void *memory, size_t bytes);
     void (*to_host)(void *host, const void *memory, size_t bytes);
     void (*from_host)(void *memory, const void *host, size_t bytes);
     /* ---- what goes on beside the kernels; NULL on a device whose memory is the host's ---- */

@@ -52,6 +52,16 @@ tensor *tape_reuse(const call *c, tensor *grad)
     return alone ? tensor_share(grad) : tensor_create_like(c, grad, grad->dtype, OWNER_HOUSE);
 }
 
+/* The memory that this gradient takes now, unused values of forward give. */
+static void take_room(const tensor *t, tape_hook *h)
+{
+    size_t bytes = (size_t)tensor_numel(t) * torc_dtype_size(t->dtype);
+    size_t taken = bytes < h->vacant ? bytes : h->vacant;
+    h->vacant -= taken;
+    if (taken && tape_is_sparing())
+        storage_make_room((int64_t)taken);
+}
+
 static sink sink_of(const call *c, tensor *t)
 {
     if (!t->grad) {
@@ -59,6 +69,8 @@ static sink sink_of(const call *c, tensor *t)
         return (sink){t->grad, false};
     }
     bool fresh = t->grad->zero_pending;
+    if (fresh && t->hook)
+        take_room(t, t->hook);
     t->grad->zero_pending = false;
     if (!fresh)
         make_writable(c, t);

@@ -34,7 +34,9 @@
 #define REACH (STEPS / 2)
 
 static storage *free_blocks[CLASSES];
-static bool lowest_first;   /* else the one freed last */
+static bool lowest_first;        /* else the one freed last */
+static storage *oldest, *newest; /* of the free blocks that are large: when they were freed */
+static int64_t owed;        /* bytes of memory that others took, and free blocks have not given */
 static storage *free_wraps; /* structs without memory of their own */
 static torc_memory_stats stats;
 
@@ -154,11 +156,27 @@ static storage *meld_all(storage *child)
     return all;
 }
 
+static void enlist(storage *s)
+{
+    s->older = newest;
+    s->newer = NULL;
+    *(newest ? &newest->newer : &oldest) = s;
+    newest = s;
+}
+
+static void delist(storage *s)
+{
+    *(s->older ? &s->older->newer : &oldest) = s->newer;
+    *(s->newer ? &s->newer->older : &newest) = s->older;
+}
+
 static void push(storage *s)
 {
     int class = place_of(s);
     s->child = NULL;
     free_blocks[class] = meld(s, free_blocks[class]);
+    if (s->bytes >= LARGE)
+        enlist(s);
 }
 
 /* NULL: there is none. */
@@ -167,6 +185,8 @@ static storage *pop(int class)
     storage *s = free_blocks[class];
     if (s)
         free_blocks[class] = meld_all(s->child);
+    if (s && s->bytes >= LARGE)
+        delist(s);
     return s;
 }
 
@@ -178,6 +198,8 @@ static void take_out(storage *s)
         pop(class);
         return;
     }
+    if (s->bytes >= LARGE)
+        delist(s);
     if (s->prev->child == s)
         s->prev->child = s->next;
     else
@@ -202,12 +224,16 @@ static void split(storage *s, size_t bytes)
     if (s->bytes < bytes + LARGE)
         return;
     storage *rest = wrap_struct();
-    *rest = (storage){
-        .data = (char *)s->data + bytes, .bytes = s->bytes - bytes, .left = s, .right = s->right};
+    *rest = (storage){.data = (char *)s->data + bytes,
+                      .bytes = s->bytes - bytes,
+                      .absent = s->absent > bytes ? s->absent - bytes : 0, /* or more */
+                      .left = s,
+                      .right = s->right};
     if (rest->right)
         rest->right->left = rest;
     s->right = rest;
     s->bytes = bytes;
+    s->absent -= rest->absent;
     push(rest);
 }
 
@@ -216,6 +242,7 @@ static storage *join(storage *s)
 {
     storage *rest = s->right;
     s->bytes += rest->bytes;
+    s->absent += rest->absent;
     s->right = rest->right;
     if (s->right)
         s->right->left = s;
@@ -264,6 +291,9 @@ storage *storage_new(size_t bytes)
     if (!s)
         die_of_room(rounded);
     s->refs = 1;
+    if (s->absent) /* it comes again, and others that are free go */
+        storage_make_room((int64_t)s->absent);
+    s->absent = 0;
     s->mirrored = 0;
     s->next = NULL;
     count_live(s->bytes);
@@ -299,42 +329,68 @@ void storage_release(storage *s)
     push(join_free(s));
 }
 
-void storage_lowest_first(void)
+/* ---- all that is free ---- */
+
+/* Looks at the free blocks of a class; those that stay are free in the same order as before. */
+static void sift(int class, bool (*stays)(storage *s))
 {
-    lowest_first = true;
-    for (int class = 0; class < CLASSES; class ++) {
-        storage *all = NULL, *s;
-        while ((s = pop(class))) {
-            s->next = all;
-            all = s;
+    storage *kept = NULL, *s;
+    while ((s = pop(class)))
+        if (stays(s)) {
+            s->next = kept;
+            kept = s;
         }
-        while ((s = all)) {
-            all = s->next;
-            push(s);
-        }
+    while ((s = kept)) {
+        kept = s->next;
+        push(s);
     }
 }
 
+static bool stay(storage *s)
+{
+    return s != NULL;
+}
+
+void storage_lowest_first(void)
+{
+    lowest_first = true;
+    for (int class = 0; class < CLASSES; class ++)
+        sift(class, stay);
+}
+
 /* The pieces of a block that was split stay: the system takes back only what it gave. */
+static bool is_piece(storage *s)
+{
+    if (s->left || s->right)
+        return true;
+    device_current()->release(s->data, s->bytes);
+    stats.held_bytes -= s->bytes;
+    drop_struct(s);
+    return false;
+}
+
 void storage_trim(void)
 {
-    for (int class = 1; class < CLASSES; class ++) { /* class 0 has no bytes to give */
-        storage *pieces = NULL;
-        for (storage *s; (s = pop(class));) {
-            if (s->left || s->right) {
-                s->next = pieces;
-                pieces = s;
-                continue;
-            }
-            device_current()->release(s->data, s->bytes);
-            stats.held_bytes -= s->bytes;
-            drop_struct(s);
-        }
-        for (storage *s; (s = pieces);) {
-            pieces = s->next;
-            push(s);
-        }
-    }
+    for (int class = 1; class < CLASSES; class ++) /* class 0 has no bytes to give */
+        sift(class, is_piece);
+}
+
+/* ---- room beside the cache ---- */
+
+/* All of the block at once, so that what is absent of it is known. */
+static void give_memory(storage *s)
+{
+    size_t gone = device_current()->discard(s->data, s->bytes);
+    if (gone > s->absent)
+        owed -= (int64_t)(gone - s->absent);
+    s->absent = gone;
+}
+
+void storage_make_room(int64_t bytes)
+{
+    owed += bytes;
+    for (storage *s = oldest; s && owed > 0 && device_current()->discard; s = s->newer)
+        give_memory(s);
 }
 
 torc_memory_stats torc_memory(void)

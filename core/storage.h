@@ -15,8 +15,9 @@
 #include "core/device.h"
 
 typedef struct storage {
-    void *data;   /* 64-byte aligned; NULL for 0 bytes */
-    size_t bytes; /* of the block: the class's size */
+    void *data;    /* 64-byte aligned; NULL for 0 bytes */
+    size_t bytes;  /* of the block: the class's size */
+    size_t absent; /* of a free block: bytes that the system has taken back, and gives anew */
     int64_t refs;
     void (*gone)(
         struct storage *s); /* NULL: the cache's; else memory of somebody else, who is told */
@@ -28,6 +29,7 @@ typedef struct storage {
     size_t mirrored; /* of it these bytes are true: nobody else has written to them since */
     struct storage *left, *right; /* the blocks beside it in memory that was taken in one piece */
     struct storage *next, *prev, *child; /* among those that are free */
+    struct storage *older, *newer;       /* among those that are free, and large */
 } storage;
 
 storage *storage_new(
@@ -41,5 +43,9 @@ void storage_release(storage *s);
 void storage_lowest_first(void);
 /* Gives the cached free blocks back to the system, but those of which a part is in use. */
 void storage_trim(void);
+/* Somebody takes so many bytes beside the cache, or (below 0) has given them back. As much of what
+ * free blocks lie in goes to the system, now or at the next call, and comes again when they are
+ * used; first of those that have been free for longest, which backward may not need any more. */
+void storage_make_room(int64_t bytes);
 
 #endif

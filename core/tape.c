@@ -28,9 +28,10 @@ static struct {
     node **nodes;
     int64_t count, room;
     chunk *first, *current;
-    int no_grad; /* depth of TORC_NO_GRAD scopes */
-    bool lean;   /* in torc_lean(true) */
-    int open;    /* stretches */
+    int no_grad;                /* depth of TORC_NO_GRAD scopes */
+    bool lean;                  /* in torc_lean(true) */
+    bool sparing, sparing_next; /* the last backward follows such a scope; the next will */
+    int open;                   /* stretches */
     bool in_backward;
     tape_hook *hooks;
 } tape;
@@ -72,6 +73,20 @@ void tape_set_lean(bool on)
     tape.lean = on;
 }
 
+bool tape_is_sparing(void)
+{
+    return tape.sparing;
+}
+
+void tape_spare_gradients(void)
+{
+    for (tape_hook *h = tape.hooks; h && tape.sparing; h = h->next) {
+        size_t before = h->vacant;
+        h->vacate(h);
+        storage_make_room((int64_t)before - (int64_t)h->vacant);
+    }
+}
+
 static void poll_hooks(void)
 {
     for (tape_hook *h = tape.hooks; h; h = h->next)
@@ -92,6 +107,7 @@ void *tape_record(const call *c, tape_backward backward, tensor *out, int inputs
     if (!wanted || !tape_recording())
         return NULL;
     node *n = arena_take(sizeof *n + (size_t)inputs * sizeof *in);
+    tape.sparing_next = tape.sparing_next || tape.lean;
     n->made = *c;
     n->backward = backward;
     n->out = tensor_share(out);
@@ -363,10 +379,11 @@ void torc_backward(torc_site at, torc_tensor *handle)
         loss_scale_seed(loss->grad, seed);
     }
     tape.in_backward = true;
+    tape.sparing = tape.sparing_next;
     base_breath before = base_on_breath(poll_hooks);
     run_nodes(loss->maker->index, 0, at);
     base_on_breath(before);
-    tape.in_backward = false;
+    tape.in_backward = tape.sparing_next = false;
     end_hooks(at);
     profile_leave();
 }

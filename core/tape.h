@@ -66,6 +66,10 @@ bool tape_recording(void);
 /* In torc_lean(): what is recorded may take a product to make again. */
 bool tape_is_lean(void);
 void tape_set_lean(bool on);
+/* Something of the step under way was recorded there: memory matters more than time. */
+bool tape_is_sparing(void);
+/* torc_step() is over: then gradients, as far as they are cleared, give theirs back. */
+void tape_spare_gradients(void);
 /* Says so of the node, if any, that was recorded for `out`. */
 void tape_unread(tensor *out, bool inputs, bool result);
 /* Nobody can name t any more: its memory goes back to the cache, now, if no backward looks at its
@@ -159,7 +163,10 @@ typedef struct tape_hook {
     void (*ready)(struct tape_hook *h, tensor *parameter); /* this parameter's gradient is final */
     void (*poll)(struct tape_hook *h); /* between two nodes: move what is under way */
     void (*end)(struct tape_hook *h,
-                torc_site at);     /* backward is over; afterwards gradients are read */
+                torc_site at); /* backward is over; afterwards gradients are read */
+    /* Gradients, if all are cleared, need no memory until the next ones are written. */
+    void (*vacate)(struct tape_hook *h);
+    size_t vacant;                 /* bytes that they have none for, as far as is known */
     const tape_sharding *sharding; /* NULL: every rank updates everything */
     int64_t parameters;            /* that it is attached to */
     /* In which order gradients travel, by their hook_index: with it the last bits of sums over

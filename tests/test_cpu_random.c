@@ -151,6 +151,25 @@ TEST(dropout_adds)
     }
 }
 
+TEST(dropout_that_adds_is_the_same_at_every_level)
+{
+    enum { N = 5003 };
+    static const torc_dtype dtypes[] = {TORC_F32, TORC_F64};
+    for (int d = 0; d < 2; d++) {
+        tensor *first = made(dtypes[d], SHAPE(N)), *y = made(dtypes[d], SHAPE(N));
+        tensor *x = made(dtypes[d], SHAPE(N));
+        set_random(x, 1, 2, 3);
+        set_random(first, -1, 1, 4);
+        cpu_kernels_at(CPU_V2)->dropout((sink){first, true}, x, 0.3, KEY, 4);
+        EACH_LEVEL(k)
+        {
+            set_random(y, -1, 1, 4);
+            k->dropout((sink){y, true}, x, 0.3, KEY, 4);
+            CHECK(!memcmp(tensor_data(y), tensor_data(first), N * tensor_item_size(y)));
+        }
+    }
+}
+
 /* The draw that is just p is kept. */
 TEST(dropout_at_the_bound)
 {

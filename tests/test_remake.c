@@ -261,10 +261,10 @@ TEST(equal_steps_allocate_nothing)
 
 /* ---- in a job ---- */
 
-static torc_module *replica(bool lean, int virtual_ranks)
+static torc_module *replica(bool lean, torc_ddp_options o)
 {
     torc_seed(3);
-    torc_module *net = torc_ddp(transformer(0.1f), .virtual_ranks = virtual_ranks);
+    torc_module *net = (torc_ddp)(TORC_HERE, transformer(0.1f), o);
     torc_optimizer *opt = torc_adamw(net, .lr = 0.1f);
     torc_tensor *x = texts(8, TEXT, WIDTH);
     torc_loader *loader = torc_loader_new(torc_arrays(x, x), .batch_size = 4, .endless = true);
@@ -275,10 +275,10 @@ static torc_module *replica(bool lean, int virtual_ranks)
     return net;
 }
 
-static void check_replicas(int virtual_ranks)
+static void check_replicas(torc_ddp_options o)
 {
     torc_init(NULL, NULL);
-    torc_module *net[2] = {replica(false, virtual_ranks), replica(true, virtual_ranks)};
+    torc_module *net[2] = {replica(false, o), replica(true, o)};
     for (int64_t i = 0; i < torc_parameter_count(net[0]); i++)
         CHECK(same_bits(torc_parameter_at(net[0], i, NULL), torc_parameter_at(net[1], i, NULL)));
     CHECK(torc_replicas_agree(net[1]));
@@ -287,10 +287,15 @@ static void check_replicas(int virtual_ranks)
 
 TEST_RANKS(the_same_weights_on_ranks, 2)
 {
-    check_replicas(0);
+    check_replicas((torc_ddp_options){0});
+}
+
+TEST_RANKS(the_same_weights_where_the_optimizer_is_sharded, 2)
+{
+    check_replicas((torc_ddp_options){.shard_optimizer = true});
 }
 
 TEST_RANKS(the_same_weights_on_virtual_ranks, 2)
 {
-    check_replicas(4);
+    check_replicas((torc_ddp_options){.virtual_ranks = 4});
 }

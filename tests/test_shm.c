@@ -84,7 +84,7 @@ TEST_RANKS(each_host_has_its_own, 4)
 }
 
 /* Pages that are whole go, on every rank; what shares a page with something else stays. */
-static void check_discard(const char *way)
+static void check_discard(const char *way, bool goes)
 {
     enum { PAGE = 4096, PAGES = 5, FIRST = 100, SOME = 3 * PAGE };
     setenv("TORC_SHM", way, 1);
@@ -94,12 +94,12 @@ static void check_discard(const char *way)
     char *mine = w->part[w->me];
     memset(mine, 7, PAGES * PAGE);
     ok(comm_barrier(c, "written"));
-    comm_window_discard(w, mine + FIRST, SOME);
-    comm_window_discard(w, mine + PAGE / 2, PAGE); /* no whole page */
+    CHECK_INT(comm_window_discard(w, mine + FIRST, SOME), goes ? SOME - PAGE : 0);
+    CHECK_INT(comm_window_discard(w, mine + PAGE / 2, PAGE), 0); /* no whole page */
     ok(comm_barrier(c, "discarded"));
     for (int i = 0; i < w->ranks; i++)
         for (int at = 0; w->part[i] && at < PAGES * PAGE; at++)
-            if (w->part[i][at] != (at >= PAGE && at < SOME ? 0 : 7))
+            if (w->part[i][at] != (goes && at >= PAGE && at < SOME ? 0 : 7))
                 CHECK_INT(at, -1);
     ok(comm_barrier(c, "read"));
     comm_window_close(w);
@@ -108,17 +108,22 @@ static void check_discard(const char *way)
 
 TEST_RANKS(pages_of_a_memfd_go, 2)
 {
-    check_discard("memfd");
+    check_discard("memfd", true);
 }
 
-TEST_RANKS(pages_of_a_file_go, 2)
+TEST_RANKS(reserved_pages_of_a_file_stay, 2)
 {
-    check_discard("file");
+    check_discard("file", false);
 }
 
 TEST_RANKS(pages_of_private_memory_go, 2)
 {
-    check_discard("private");
+    check_discard("private", true);
+}
+
+TEST(pages_of_a_rank_alone_go)
+{
+    check_discard("", true);
 }
 
 TEST_RANKS(sizes_must_agree, 2)

@@ -1,7 +1,9 @@
 /* The cache: the same block again, classes, peaks, wrapped memory. */
 #include "core/storage.h"
 #include "tests/harness.h"
+#include "tests/resident.h"
 
+#include <string.h>
 #include <sys/resource.h>
 
 TEST(a_freed_block_comes_back)
@@ -117,6 +119,86 @@ static void check_blocks_apart(void)
     CHECK_INT(torc_memory().live_bytes, 0);
     storage_trim(); /* all are whole again */
     CHECK_INT(torc_memory().held_bytes, 0);
+}
+
+/* ---- room beside the cache ---- */
+
+enum { BLOCK = 8 << 20 };
+
+static size_t resident(const storage *s)
+{
+    return resident_bytes(s->data, s->bytes);
+}
+
+static storage *written(size_t bytes)
+{
+    storage *s = storage_new(bytes);
+    memset(s->data, 1, bytes);
+    return s;
+}
+
+/* As much as is asked for, in whole blocks, and nothing more until that is used up. */
+TEST(what_has_been_free_for_longest_makes_room)
+{
+    storage *a = written(BLOCK), *b = written(BLOCK), *used = written(BLOCK);
+    storage_release(a);
+    storage_release(b);
+    storage_make_room(1);
+    CHECK_INT(resident(a), 0);
+    CHECK_INT(resident(b), BLOCK);
+    storage_make_room(BLOCK - 1);
+    CHECK_INT(resident(b), BLOCK);
+    storage_make_room(1);
+    CHECK_INT(resident(b), 0);
+    CHECK_INT(resident(used), BLOCK);
+    CHECK_INT(torc_memory().held_bytes, 3 * BLOCK); /* they are free blocks all the same */
+    storage_release(used);
+}
+
+TEST(what_is_used_again_makes_others_give)
+{
+    storage *a = written(BLOCK), *b = written(2 * BLOCK);
+    storage_release(a);
+    storage_make_room(BLOCK);
+    storage_release(b);
+    CHECK_INT(resident(b), 2 * BLOCK);
+    storage *again = written(BLOCK);
+    CHECK(again == a);
+    CHECK_INT(resident(b), 0);
+    storage_release(again);
+}
+
+TEST(who_gives_back_takes_again_for_nothing)
+{
+    storage *a = written(BLOCK);
+    storage_release(a);
+    storage_make_room(-BLOCK);
+    storage_make_room(BLOCK);
+    CHECK_INT(resident(a), BLOCK);
+    storage_make_room(1);
+    CHECK_INT(resident(a), 0);
+}
+
+/* Split, and whole again: no byte is counted twice, or the others would keep theirs. */
+TEST(absent_pieces_are_known)
+{
+    enum { PART = 20 << 20, REST = 4 << 20 };
+    storage *whole = written(PART + REST);
+    storage_release(whole);
+    storage_make_room(PART + REST); /* now nothing is owed */
+    storage *part = written(PART);  /* now this */
+    CHECK_INT(resident_bytes((char *)part->data + PART, REST), 0);
+    storage_release(part);
+    CHECK_INT(part->bytes, PART + REST);
+    CHECK_INT(part->absent, REST);
+    storage *other = written(BLOCK);
+    storage_release(other);
+    storage_make_room(-PART); /* nothing is owed */
+    CHECK_INT(resident(part), PART);
+    CHECK_INT(resident(other), BLOCK);
+    storage_make_room(PART); /* the whole one, of which so much is there */
+    CHECK_INT(resident(part), 0);
+    CHECK_INT(resident(other), BLOCK);
 }
 
 TEST(blocks_never_overlap)

@@ -37,6 +37,15 @@ static void cpu_release(void *memory, size_t bytes)
     free(memory);
 }
 
+/* Huge ones, for to take a part of one is to split it. */
+static size_t cpu_discard(void *memory, size_t bytes)
+{
+    uintptr_t first = ((uintptr_t)memory + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    uintptr_t end = ((uintptr_t)memory + bytes) / HUGE_PAGE * HUGE_PAGE;
+    bool gone = first < end && madvise((void *)first, end - first, MADV_DONTNEED) == 0;
+    return gone ? end - first : 0;
+}
+
 static void cpu_to_host(void *host, const void *memory, size_t bytes)
 {
     if (bytes)
@@ -60,6 +69,7 @@ const device device_cpu = {
     .count = cpu_count,
     .alloc = cpu_alloc,
     .release = cpu_release,
+    .discard = cpu_discard,
     .to_host = cpu_to_host,
     .from_host = cpu_from_host,
     .kernels = cpu_kernels,

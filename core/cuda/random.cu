@@ -14,6 +14,16 @@ extern "C" {
 #include "core/rng.h"
 }
 
+/* Never fused with the sum that follows: the CPU does not. */
+__device__ inline float product(float a, float b)
+{
+    return __fmul_rn(a, b);
+}
+__device__ inline double product(double a, double b)
+{
+    return __dmul_rn(a, b);
+}
+
 /* ---- uniform, normal: a thread for the four elements of a counter ---- */
 
 template <class E, class LAW>
@@ -43,11 +53,10 @@ struct uniform_law {
     double limit; /* the largest value below high that the result's dtype has */
     int drop;     /* low bits of a draw that an f32 in [0, 1) has no room for */
 
-    /* A fused multiply-add would round otherwise than the CPU. */
     __device__ void operator()(const uint32_t bits[4], double value[4]) const
     {
         for (int k = 0; k < 4; k++) {
-            value[k] = low + __dmul_rn((double)(bits[k] >> drop), step);
+            value[k] = low + product((double)(bits[k] >> drop), step);
             value[k] = value[k] < limit ? value[k] : limit;
         }
     }
@@ -96,7 +105,7 @@ struct dropping {
 
     template <class T> __device__ T kept(uint32_t bits, T x) const
     {
-        return bits >> 8 >= dropped ? x * (T)scale : 0;
+        return bits >> 8 >= dropped ? product(x, (T)scale) : 0;
     }
 };
 

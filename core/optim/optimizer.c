@@ -315,6 +315,7 @@ void torc_step(torc_site at, torc_optimizer *o)
     status_count_step(torc_memory().peak_bytes);
     for (int64_t i = 0; i < o->count; i++)
         tape_clear_gradient(o->parameters[i]);
+    tape_spare_gradients();
     if (o->taken)
         memset(o->taken, 0, (size_t)o->count * sizeof *o->taken);
     if (device_current()->step_over)

@@ -6,9 +6,10 @@
  *     lane        0   1   2   3 | 0   1   2   3 | ...
  *
  * An element's draw depends on its place alone, so the values are the same on any number of threads
- * and, for uniform and dropout, at any level. What is made of draws is computed in f64: normal's
- * last bit there may differ between levels (vmath.h), but rounded to f32 the values are the same,
- * except for about one in 10^8.
+ * and, for uniform and dropout, at any level: the file is compiled without fused multiply-adds,
+ * which v2 has not (Makefile). What is made of draws is computed in f64: normal's last bit there may
+ * differ between levels (vmath.h), but rounded to f32 the values are the same, except for about one
+ * in 10^8.
  */
 #include "core/cpu/simd/block.h"
 #include "core/cpu/simd/number.h"
@@ -45,18 +46,13 @@ typedef struct law {
 /* n is a multiple of BLOCK_LANES. */
 typedef void (*law_loop)(const law *l, const uint32_t *bits, double *to, int64_t n);
 
-/* The product and the sum have a loop each: in one, the levels that have a fused multiply-add would
- * use it, and round otherwise than v2. */
 static void uniform_loop(const law *l, const uint32_t *bits, double *to, int64_t n)
 {
     const double low = l->a, limit = l->limit, step = (l->b - l->a) * ldexp(1, l->drop - 32);
     const int drop = l->drop;
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        to[i] = (double)(bits[i] >> drop) * step;
-#pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        double value = low + to[i];
+        double value = low + (double)(bits[i] >> drop) * step;
         to[i] = value < limit ? value : limit;
     }
 }
