@@ -35,7 +35,7 @@
 
 static storage *free_blocks[CLASSES];
 static bool lowest_first;        /* else the one freed last */
-static storage *oldest, *newest; /* of the free blocks that are large: when they were freed */
+static storage *oldest, *newest; /* of the free blocks that can make room: when they were freed */
 static int64_t owed;        /* bytes of memory that others took, and free blocks have not given */
 static storage *free_wraps; /* structs without memory of their own */
 static torc_memory_stats stats;
@@ -156,8 +156,12 @@ static storage *meld_all(storage *child)
     return all;
 }
 
+/* Large ones can make room, once. */
 static void enlist(storage *s)
 {
+    s->listed = s->bytes >= LARGE;
+    if (!s->listed)
+        return;
     s->older = newest;
     s->newer = NULL;
     *(newest ? &newest->newer : &oldest) = s;
@@ -166,6 +170,9 @@ static void enlist(storage *s)
 
 static void delist(storage *s)
 {
+    if (!s->listed)
+        return;
+    s->listed = false;
     *(s->older ? &s->older->newer : &oldest) = s->newer;
     *(s->newer ? &s->newer->older : &newest) = s->older;
 }
@@ -175,18 +182,17 @@ static void push(storage *s)
     int class = place_of(s);
     s->child = NULL;
     free_blocks[class] = meld(s, free_blocks[class]);
-    if (s->bytes >= LARGE)
-        enlist(s);
+    enlist(s);
 }
 
 /* NULL: there is none. */
 static storage *pop(int class)
 {
     storage *s = free_blocks[class];
-    if (s)
+    if (s) {
         free_blocks[class] = meld_all(s->child);
-    if (s && s->bytes >= LARGE)
         delist(s);
+    }
     return s;
 }
 
@@ -198,8 +204,7 @@ static void take_out(storage *s)
         pop(class);
         return;
     }
-    if (s->bytes >= LARGE)
-        delist(s);
+    delist(s);
     if (s->prev->child == s)
         s->prev->child = s->next;
     else
@@ -384,13 +389,14 @@ static void give_memory(storage *s)
     if (gone > s->absent)
         owed -= (int64_t)(gone - s->absent);
     s->absent = gone;
+    delist(s);
 }
 
 void storage_make_room(int64_t bytes)
 {
     owed += bytes;
-    for (storage *s = oldest; s && owed > 0 && device_current()->discard; s = s->newer)
-        give_memory(s);
+    while (oldest && owed > 0 && device_current()->discard)
+        give_memory(oldest);
 }
 
 torc_memory_stats torc_memory(void)

@@ -29,7 +29,8 @@ typedef struct storage {
     size_t mirrored; /* of it these bytes are true: nobody else has written to them since */
     struct storage *left, *right; /* the blocks beside it in memory that was taken in one piece */
     struct storage *next, *prev, *child; /* among those that are free */
-    struct storage *older, *newer;       /* among those that are free, and large */
+    struct storage *older, *newer;       /* among those that can make room */
+    bool listed;                         /* it is one of them */
 } storage;
 
 storage *storage_new(
