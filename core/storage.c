@@ -1,14 +1,6 @@
 /*
  * storage -- see storage.h.
  *
- *     free_blocks[class]       most recently freed first: it is still in the CPU's cache
- *       block                  or, where equal steps shall have equal addresses, lowest first
- *       |- child, or several, which come later
- *          '- their children
- *
- * The blocks of a class are a pairing heap (Fredman et al. 1986): to free one is a comparison, to
- * take the first one a few, whatever the order; and last in, first out needs none.
- *
  * A loop of equal steps finds every block in its class, or finds the larger one that it was split
  * from the last time:
  *
@@ -17,50 +9,26 @@
  *     and freed         [                    25 MB                   ]     if the rest still is
  *
  * Before the system is asked for more, what lies about unused, where that is a lot, is given back
- * to it.
+ * to it. And where others take memory for a while, free blocks lend theirs:
+ *
+ *     gradients         [ w3 ]            come one by one, beside the cache, and go with the step
+ *     free blocks       [ a  ][   b   ]   a is without memory, until it is used again: then b is
  */
-#include "core/storage.h"
+#include "core/free_blocks.h"
 
 #include "core/status.h"
 
 #include <stdlib.h>
 
-#define SMALL 1024 /* below: classes of 64 bytes */
-#define STEPS 8    /* above: this many classes between two powers of two */
-#define CLASSES (SMALL / 64 + 64 * STEPS)
-#define LARGE ((size_t)1 << 20) /* less is not worth a split */
+#define SMALL 1024              /* bytes: no reason to look for memory that lies about */
+#define LARGE FREE_BLOCKS_LARGE /* less is not worth a split */
 /* A block is split for no less than two thirds of it. Of larger ones the rests suit nobody: split
  * for a quarter, a step of a transformer whose blocks are recomputed took 5 % more. */
-#define REACH (STEPS / 2)
+#define REACH (FREE_BLOCKS_STEPS / 2)
 
-static storage *free_blocks[CLASSES];
-static bool lowest_first;        /* else the one freed last */
-static storage *oldest, *newest; /* of the free blocks that can make room: when they were freed */
 static int64_t owed;        /* bytes of memory that others took, and free blocks have not given */
 static storage *free_wraps; /* structs without memory of their own */
 static torc_memory_stats stats;
-
-/* The class of a size, and the bytes that its blocks have. */
-static int class_of(size_t bytes, size_t *rounded)
-{
-    if (bytes <= SMALL) {
-        *rounded = (bytes + 63) / 64 * 64;
-        return (int)(*rounded / 64);
-    }
-    int power = 63 - __builtin_clzll(bytes - 1); /* 2^power < bytes <= 2^(power + 1) */
-    size_t step = ((size_t)1 << power) / STEPS;
-    size_t steps = (bytes + step - 1) / step; /* STEPS + 1 .. 2 STEPS */
-    *rounded = steps * step;
-    return SMALL / 64 + (power - 10) * STEPS + (int)(steps - STEPS);
-}
-
-/* Where a free block is found: with those of the largest class that it has room for. */
-static int place_of(const storage *s)
-{
-    size_t rounded;
-    int class = class_of(s->bytes, &rounded);
-    return rounded > s->bytes ? class - 1 : class;
-}
 
 static storage *wrap_struct(void)
 {
@@ -121,99 +89,6 @@ static void count_live(size_t bytes)
         stats.peak_bytes = stats.live_bytes;
 }
 
-/* ---- free blocks ---- */
-
-/* Two heaps as one, or none as none. The first block gets the other as a child. */
-static storage *meld(storage *a, storage *b)
-{
-    if (!a || !b)
-        return a ? a : b;
-    bool swap = lowest_first && (uintptr_t)b->data < (uintptr_t)a->data;
-    storage *first = swap ? b : a, *second = swap ? a : b;
-    second->next = first->child;
-    second->prev = first;
-    if (second->next)
-        second->next->prev = second;
-    first->child = second;
-    return first;
-}
-
-/* Children as one heap: in pairs, and then these from the last one on. */
-static storage *meld_all(storage *child)
-{
-    storage *pairs = NULL, *all = NULL;
-    for (storage *a, *b; (a = child);) {
-        b = a->next;
-        child = b ? b->next : NULL;
-        a = meld(a, b);
-        a->next = pairs;
-        pairs = a;
-    }
-    for (storage *pair; (pair = pairs);) {
-        pairs = pair->next;
-        all = meld(pair, all);
-    }
-    return all;
-}
-
-/* Large ones can make room, once. */
-static void enlist(storage *s)
-{
-    s->listed = s->bytes >= LARGE;
-    if (!s->listed)
-        return;
-    s->older = newest;
-    s->newer = NULL;
-    *(newest ? &newest->newer : &oldest) = s;
-    newest = s;
-}
-
-static void delist(storage *s)
-{
-    if (!s->listed)
-        return;
-    s->listed = false;
-    *(s->older ? &s->older->newer : &oldest) = s->newer;
-    *(s->newer ? &s->newer->older : &newest) = s->older;
-}
-
-static void push(storage *s)
-{
-    int class = place_of(s);
-    s->child = NULL;
-    free_blocks[class] = meld(s, free_blocks[class]);
-    enlist(s);
-}
-
-/* NULL: there is none. */
-static storage *pop(int class)
-{
-    storage *s = free_blocks[class];
-    if (s) {
-        free_blocks[class] = meld_all(s->child);
-        delist(s);
-    }
-    return s;
-}
-
-/* From the middle of the others. */
-static void take_out(storage *s)
-{
-    int class = place_of(s);
-    if (free_blocks[class] == s) {
-        pop(class);
-        return;
-    }
-    delist(s);
-    if (s->prev->child == s)
-        s->prev->child = s->next;
-    else
-        s->prev->next = s->next;
-    if (s->next)
-        s->next->prev = s->prev;
-    free_blocks[class] = meld(free_blocks[class], meld_all(s->child));
-}
-
 /* ---- large blocks ---- */
 
 static void drop_struct(storage *s)
@@ -239,7 +114,7 @@ static void split(storage *s, size_t bytes)
     s->right = rest;
     s->bytes = bytes;
     s->absent -= rest->absent;
-    push(rest);
+    free_blocks_push(rest);
 }
 
 /* s and the block behind it become one. */
@@ -261,11 +136,11 @@ static storage *join(storage *s)
 static storage *join_free(storage *s)
 {
     if (s->right && s->right->refs == 0) {
-        take_out(s->right);
+        free_blocks_take_out(s->right);
         join(s);
     }
     if (s->left && s->left->refs == 0) {
-        take_out(s->left);
+        free_blocks_take_out(s->left);
         s = join(s->left);
     }
     return s;
@@ -274,8 +149,8 @@ static storage *join_free(storage *s)
 /* From the class itself or one above it, up to `last`. */
 static storage *take_free(int class, int last, size_t rounded)
 {
-    for (int c = class; c <= last && c < CLASSES; c++) {
-        storage *s = pop(c);
+    for (int c = class; c <= last && c < FREE_BLOCKS_CLASSES; c++) {
+        storage *s = free_blocks_pop(c);
         if (s) {
             split(s, rounded);
             return s;
@@ -287,12 +162,12 @@ static storage *take_free(int class, int last, size_t rounded)
 storage *storage_new(size_t bytes)
 {
     size_t rounded;
-    int class = class_of(bytes, &rounded);
+    int class = free_blocks_class(bytes, &rounded);
     storage *s = take_free(class, rounded >= LARGE ? class + REACH : class, rounded);
     if (!s)
         s = take_from_device(rounded);
     if (!s) /* of whatever block: pieces do not go back to the system */
-        s = take_free(class, CLASSES - 1, rounded);
+        s = take_free(class, FREE_BLOCKS_CLASSES - 1, rounded);
     if (!s)
         die_of_room(rounded);
     s->refs = 1;
@@ -331,36 +206,14 @@ void storage_release(storage *s)
         return;
     }
     stats.live_bytes -= s->bytes;
-    push(join_free(s));
+    free_blocks_push(join_free(s));
 }
 
 /* ---- all that is free ---- */
 
-/* Looks at the free blocks of a class; those that stay are free in the same order as before. */
-static void sift(int class, bool (*stays)(storage *s))
-{
-    storage *kept = NULL, *s;
-    while ((s = pop(class)))
-        if (stays(s)) {
-            s->next = kept;
-            kept = s;
-        }
-    while ((s = kept)) {
-        kept = s->next;
-        push(s);
-    }
-}
-
-static bool stay(storage *s)
-{
-    return s != NULL;
-}
-
 void storage_lowest_first(void)
 {
-    lowest_first = true;
-    for (int class = 0; class < CLASSES; class ++)
-        sift(class, stay);
+    free_blocks_by_address();
 }
 
 /* The pieces of a block that was split stay: the system takes back only what it gave. */
@@ -376,8 +229,8 @@ static bool is_piece(storage *s)
 
 void storage_trim(void)
 {
-    for (int class = 1; class < CLASSES; class ++) /* class 0 has no bytes to give */
-        sift(class, is_piece);
+    for (int class = 1; class < FREE_BLOCKS_CLASSES; class ++) /* class 0 has no bytes to give */
+        free_blocks_sift(class, is_piece);
 }
 
 /* ---- room beside the cache ---- */
@@ -389,14 +242,14 @@ static void give_memory(storage *s)
     if (gone > s->absent)
         owed -= (int64_t)(gone - s->absent);
     s->absent = gone;
-    delist(s);
+    free_blocks_delist(s);
 }
 
 void storage_make_room(int64_t bytes)
 {
     owed += bytes;
-    while (oldest && owed > 0 && device_current()->discard)
-        give_memory(oldest);
+    while (owed > 0 && free_blocks_oldest() && device_current()->discard)
+        give_memory(free_blocks_oldest());
 }
 
 torc_memory_stats torc_memory(void)
