@@ -4,9 +4,9 @@
  *
  * Who is to blame decides the verb:
  *   die_at()  the caller's mistake: one line with the caller's file and line; the job ends with
- * exit code 1 bug()     our mistake: one line with our file and line; the process aborts, leaving a
- * core for us fail()    the world's failure: notes a sentence for torc_last_error() and returns the
- * status
+ *             exit code 1
+ *   bug()     our mistake: one line with our file and line; the process aborts, leaving a core
+ *   fail()    the world's failure: notes a sentence for torc_last_error() and returns the status
  *
  * Stands alone: includes nothing of torc but its public header.
  */
@@ -19,9 +19,8 @@
 #include <stdarg.h>
 
 #define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
-#define NORETURN \
-    __attribute__((noreturn)) /* C's own word is none of C++'s, which reads this too \
-                               */
+/* C's own word is none of C++'s, which reads this too. */
+#define NORETURN __attribute__((noreturn))
 #define ARRAY_LENGTH(a) ((int)(sizeof(a) / sizeof *(a)))
 
 static inline int64_t min_i64(int64_t a, int64_t b)

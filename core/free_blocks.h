@@ -1,9 +1,9 @@
 /*
  * free_blocks -- the blocks that the cache has free, by their class and by how long they have been.
  *
- * A block's class is its size, rounded up by at most 1/8. Among blocks of a class the one freed last
- * comes first, or that at the lowest address. Large ones stand in line, too, from the one that has
- * been free for longest on.
+ * A block's class is its size, rounded up by at most 1/8. Among blocks of a class the one freed
+ * last comes first, or that at the lowest address. Large ones stand in line, too, from the one that
+ * has been free for longest on.
  */
 #ifndef TORC_FREE_BLOCKS_H
 #define TORC_FREE_BLOCKS_H

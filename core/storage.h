@@ -19,8 +19,8 @@ typedef struct storage {
     size_t bytes;  /* of the block: the class's size */
     size_t absent; /* of a free block: bytes that the system has taken back, and gives anew */
     int64_t refs;
-    void (*gone)(
-        struct storage *s); /* NULL: the cache's; else memory of somebody else, who is told */
+    /* NULL: the cache's. Else memory of somebody else, who is told when the last view has gone. */
+    void (*gone)(struct storage *s);
     void *owner;
     /* What lies from byte `first` on may still be on its way: called by whoever is about to have it
      * used, so that it is waited for. NULL: all is there. */
@@ -33,8 +33,8 @@ typedef struct storage {
     bool listed;                         /* it is one of them */
 } storage;
 
-storage *storage_new(
-    size_t bytes); /* values undefined; dies with a sentence when there is no room */
+/* Values undefined; dies with a sentence when there is no room. */
+storage *storage_new(size_t bytes);
 /* Wraps memory that is somebody else's; `gone` is called when the last view has gone. */
 storage *storage_wrap(void *data, size_t bytes, void (*gone)(storage *s), void *owner);
 storage *storage_share(storage *s); /* one reference more; returns s */

@@ -3,8 +3,8 @@
  *
  *     forward    x --matmul--> h --relu--> y --cross_entropy--> loss
  *     the tape   [ matmul ] [ relu ] [ cross_entropy ]           a node each, oldest first
- *     backward     <--3--     <--2--     <--1--                  newest first; each gives to its
- * inputs' gradients
+ *     backward     <--3--     <--2--     <--1--                  newest first; each gives to the
+ *                                                                gradients of its inputs
  *
  * An op records one node for its one result. torc_backward() first counts, for every tensor that
  * the loss depends on, how many contributions its gradient will get; then it visits the nodes from
@@ -162,8 +162,8 @@ typedef struct tape_hook {
     void (*begin)(struct tape_hook *h, torc_site at, double weight);
     void (*ready)(struct tape_hook *h, tensor *parameter); /* this parameter's gradient is final */
     void (*poll)(struct tape_hook *h); /* between two nodes: move what is under way */
-    void (*end)(struct tape_hook *h,
-                torc_site at); /* backward is over; afterwards gradients are read */
+    /* Backward is over; afterwards gradients are read. */
+    void (*end)(struct tape_hook *h, torc_site at);
     /* Gradients, if all are cleared, need no memory until the next ones are written. */
     void (*vacate)(struct tape_hook *h);
     size_t vacant;                 /* bytes that they have none for, as far as is known */

@@ -6,8 +6,7 @@
  * number, so a handle kept too long never meets a stranger: tensor_of() sees that the lives differ
  * and tells the three lines (made, gone, used).
  *
- *     handle = life << 32 | slot + 1        slots[slot] = { life, shape, strides, storage,
- * gradient, ... }
+ *     handle = life << 32 | slot + 1        slots[slot] = { life, shape, strides, storage, ... }
  *
  * Strides count elements and may be 0 (a broadcast dimension) or negative (a flipped one).
  */
@@ -69,8 +68,8 @@ typedef struct call {
 
 /* ---- handles ---- */
 
-tensor *tensor_of(const call *c,
-                  torc_tensor *handle); /* dies on NULL and on tensors that have gone */
+/* Dies on NULL and on tensors that have gone. */
+tensor *tensor_of(const call *c, torc_tensor *handle);
 torc_tensor *tensor_handle(const tensor *t);
 
 /* ---- making and letting go ---- */
@@ -108,9 +107,8 @@ void tensor_release_since(tensor *fence, const tensor *keep, torc_site where);
 uint64_t tensor_changes(void);
 void tensor_changed(void);
 
-/* ---- asking ---- */
+/* ---- values ---- */
 
-int64_t tensor_numel(const tensor *t);
 size_t tensor_item_size(const tensor *t);
 void *tensor_data(const tensor *t); /* of the first element */
 /* All values of t, which is contiguous, become those of `values`. On a device that is not the host
@@ -121,26 +119,27 @@ void tensor_put(tensor *t, const void *values);
  * itself, t's own memory. */
 const int64_t *tensor_mirror(const tensor *t);
 void tensor_forget_mirror(const tensor *t); /* for whoever writes to t on the device */
-bool tensor_is_contiguous(const tensor *t);
-/* Every element of the storage span exactly once, in whatever order of dimensions. */
-bool tensor_is_dense(const tensor *t);
-bool tensor_is_float(const tensor *t); /* f32, f64, bf16, f16 */
+bool tensor_is_float(const tensor *t);      /* f32, f64, bf16, f16 */
 /* Of the floats of 16 bits, which are computed with in f32: bf16 and f16. */
 static inline bool dtype_is_low(torc_dtype dtype)
 {
     return dtype == TORC_BF16 || dtype == TORC_F16;
 }
-bool tensor_same_shape(const tensor *a, const tensor *b);
 void tensor_settle(tensor *t); /* writes the zeros that are pending */
+
+/* ---- shapes and strides (shape.c) ---- */
+
+int64_t tensor_numel(const tensor *t);
+bool tensor_is_contiguous(const tensor *t);
+/* Every element of the storage span exactly once, in whatever order of dimensions. */
+bool tensor_is_dense(const tensor *t);
+bool tensor_same_shape(const tensor *a, const tensor *b);
 /* "[32, 784]", good until eight more such calls. */
 const char *tensor_shape_text(const tensor *t);
 const char *shape_text(int ndim, const int64_t *shape);
-
-/* ---- shape arithmetic ---- */
-
 void shape_strides(int ndim, const int64_t *shape, int64_t *stride); /* contiguous ones */
-int64_t shape_numel(const call *c, int ndim,
-                    const int64_t *shape);       /* dies on overflow and negatives */
+/* Dies on overflow and negatives. */
+int64_t shape_numel(const call *c, int ndim, const int64_t *shape);
 int shape_dim(const call *c, int dim, int ndim); /* -1 is the last; dies when outside */
 /* NumPy's broadcast of a and b; dies, naming both, when they do not fit. Returns ndim. */
 int shape_broadcast(const call *c, const tensor *a, const tensor *b, int64_t *shape);

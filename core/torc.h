@@ -2,24 +2,25 @@
  * torc -- distributed data-parallel training in C: the whole public API.
  *
  * A program that trains on one core trains on many after one line, `net = torc_ddp(net);`, started
- * by `torcrun -n 4
- * ./program`, `mpirun -n 4 ./program` or `srun ./program`.
+ * by `torcrun -n 4 ./program`, `mpirun -n 4 ./program` or `srun ./program`.
  *
  * Words used throughout
  *   tensor     an array of up to 8 dimensions, any of which may be 0; broadcasting follows NumPy's
- * rule tape       what the ops of a step are recorded on; torc_backward() reads it from the newest
- * op to the oldest parameter  a tensor that a module owns and an optimizer changes; its gradient is
- * torc_grad(parameter) rank       one process of the job; the world size is their number
+ *              rule
+ *   tape       what the ops of a step are recorded on; torc_backward() reads it from the newest op
+ *              to the oldest
+ *   parameter  a tensor that a module owns and an optimizer changes; its gradient is
+ *              torc_grad(parameter)
+ *   rank       one process of the job; the world size is their number
  *
  * Who owns what
  *   - What an op returns belongs to the tape and lives until the next torc_loader_next() or
- * torc_tape_clear(). Nobody frees it. torc_keep(t) makes it yours. Using it after the clearing is
- * reported with the three lines concerned.
- *     What torc's own layers hand to each other, and nobody else can name, goes as soon as no
- * backward needs it.
+ *     torc_tape_clear(). Nobody frees it. torc_keep(t) makes it yours. Using it after the clearing
+ *     is reported with the three lines concerned. What torc's own layers hand to each other, and
+ *     nobody else can name, goes as soon as no backward needs it.
  *   - What torc_tensor_new(), torc_*_new() or a layer's constructor returns is yours; modules own
- * their parameters and children, so torc_module_free(net) takes the whole tree. torc_finalize()
- * takes what is left.
+ *     their parameters and children, so torc_module_free(net) takes the whole tree.
+ *     torc_finalize() takes what is left.
  *
  * Optional arguments are designated initializers after the positional ones; a field left out means
  * the usual value: `torc_sgd(net, .lr = 0.1f, .momentum = 0.9f)`. Where 0 itself is wanted and is
@@ -30,8 +31,8 @@
  * of the world (files, peers) is a torc_status from the torc_try_* calls, with a sentence in
  * torc_last_error(); the calls of the same name without `try` turn it into the same kind of line.
  * Every function takes first the place it is called from (`torc_site at`), and a macro of the same
- * name in torc_sites.h fills it in: write torc_add(a, b). Through a pointer, pass
- * TORC_HERE yourself.
+ * name in torc_sites.h fills it in: write torc_add(a, b). Through a pointer, pass TORC_HERE
+ * yourself.
  *
  * One thread of a process calls torc; torc's own threads stay inside.
  */
@@ -170,8 +171,8 @@ torc_tensor *torc_ones(torc_site at, torc_shape shape, torc_create_options o);
 torc_tensor *torc_full(torc_site at, torc_shape shape, double value, torc_create_options o);
 torc_tensor *torc_arange(torc_site at, int64_t n, torc_create_options o);      /* 0 .. n-1 */
 torc_tensor *torc_rand(torc_site at, torc_shape shape, torc_create_options o); /* uniform [0, 1) */
-torc_tensor *torc_randn(torc_site at, torc_shape shape,
-                        torc_create_options o); /* normal, 0 and 1 */
+/* Normal, 0 and 1. */
+torc_tensor *torc_randn(torc_site at, torc_shape shape, torc_create_options o);
 void torc_seed(uint64_t seed);
 
 int torc_ndim(torc_site at, torc_tensor *t);
@@ -201,8 +202,8 @@ size_t torc_format(torc_site at, torc_tensor *t, char *buffer, size_t size);
  * parameter that took part. loss has one element. Twice on the same tape, or a gradient of a
  * gradient, is an error: the tape is used up by the first. */
 void torc_backward(torc_site at, torc_tensor *loss);
-torc_tensor *torc_grad(torc_site at,
-                       torc_tensor *t); /* a view, valid as long as t; NULL before any backward */
+/* A view, valid as long as t; NULL before any backward. */
+torc_tensor *torc_grad(torc_site at, torc_tensor *t);
 void torc_zero_grad_of(torc_site at, torc_tensor *t);
 torc_tensor *torc_detach(torc_site at, torc_tensor *t);
 bool torc_requires_grad(torc_site at, torc_tensor *t);
@@ -288,8 +289,8 @@ torc_tensor *torc_sub(torc_site at, torc_tensor *a, torc_tensor *b);
 torc_tensor *torc_mul(torc_site at, torc_tensor *a, torc_tensor *b);
 torc_tensor *torc_div(torc_site at, torc_tensor *a, torc_tensor *b);
 torc_tensor *torc_pow(torc_site at, torc_tensor *a, torc_tensor *b);
-torc_tensor *torc_maximum(torc_site at, torc_tensor *a,
-                          torc_tensor *b); /* gradient halved at ties */
+/* Gradient halved at ties. */
+torc_tensor *torc_maximum(torc_site at, torc_tensor *a, torc_tensor *b);
 torc_tensor *torc_minimum(torc_site at, torc_tensor *a, torc_tensor *b);
 
 torc_tensor *torc_neg(torc_site at, torc_tensor *x);
@@ -301,10 +302,10 @@ torc_tensor *torc_rsqrt(torc_site at, torc_tensor *x);
 torc_tensor *torc_tanh(torc_site at, torc_tensor *x);
 torc_tensor *torc_sigmoid(torc_site at, torc_tensor *x);
 torc_tensor *torc_relu(torc_site at, torc_tensor *x);
-torc_tensor *torc_gelu(torc_site at,
-                       torc_tensor *x); /* exact: x Phi(x) (Hendrycks & Gimpel 2016) */
-torc_tensor *torc_gelu_tanh(torc_site at,
-                            torc_tensor *x); /* its tanh approximation, as GPT-2 uses it */
+/* Exact: x Phi(x) (Hendrycks & Gimpel 2016). */
+torc_tensor *torc_gelu(torc_site at, torc_tensor *x);
+/* Its tanh approximation, as GPT-2 uses it. */
+torc_tensor *torc_gelu_tanh(torc_site at, torc_tensor *x);
 torc_tensor *torc_silu(torc_site at, torc_tensor *x);
 torc_tensor *torc_softplus(torc_site at, torc_tensor *x); /* log(1 + exp(x)) */
 
@@ -325,8 +326,8 @@ torc_tensor *torc_isnan(torc_site at, torc_tensor *x);
 torc_tensor *torc_isfinite(torc_site at, torc_tensor *x);
 bool torc_all_finite(torc_site at, torc_tensor *x);
 
-torc_tensor *torc_to(torc_site at, torc_tensor *x,
-                     torc_dtype dtype); /* differentiable between float dtypes */
+/* Differentiable between float dtypes. */
+torc_tensor *torc_to(torc_site at, torc_tensor *x, torc_dtype dtype);
 
 /* ---- reductions ---- */
 
@@ -338,20 +339,20 @@ typedef struct torc_reduce_options {
 } torc_reduce_options;
 torc_tensor *torc_sum(torc_site at, torc_tensor *x, torc_reduce_options o);
 torc_tensor *torc_mean(torc_site at, torc_tensor *x, torc_reduce_options o);
-torc_tensor *torc_max(torc_site at, torc_tensor *x,
-                      torc_reduce_options o); /* ties share the gradient */
+/* Ties share the gradient. */
+torc_tensor *torc_max(torc_site at, torc_tensor *x, torc_reduce_options o);
 torc_tensor *torc_min(torc_site at, torc_tensor *x, torc_reduce_options o);
 torc_tensor *torc_var(torc_site at, torc_tensor *x, torc_reduce_options o);
-torc_tensor *torc_argmax(torc_site at, torc_tensor *x,
-                         torc_reduce_options o); /* i64; the first of equals */
+/* i64; the first of equals. */
+torc_tensor *torc_argmax(torc_site at, torc_tensor *x, torc_reduce_options o);
 torc_tensor *torc_logsumexp(torc_site at, torc_tensor *x, torc_reduce_options o);
 torc_tensor *torc_softmax(torc_site at, torc_tensor *x, int dim);
 torc_tensor *torc_log_softmax(torc_site at, torc_tensor *x, int dim);
 
 /* ---- shapes: views share the values, nothing is copied unless said ---- */
 
-torc_tensor *torc_reshape(torc_site at, torc_tensor *x,
-                          torc_shape shape); /* -1: the rest; copies if it must */
+/* -1: the rest; copies if it must. */
+torc_tensor *torc_reshape(torc_site at, torc_tensor *x, torc_shape shape);
 torc_tensor *torc_flatten(torc_site at, torc_tensor *x, int first_dim);
 torc_tensor *torc_permute(torc_site at, torc_tensor *x, torc_shape order);
 torc_tensor *torc_transpose(torc_site at, torc_tensor *x, int dim0, int dim1);
@@ -390,8 +391,8 @@ torc_tensor *torc_conv2d_op(torc_site at, torc_tensor *x, torc_tensor *weight, t
 
 typedef struct torc_pool_options {
     int _;
-    int stride,
-        padding; /* stride: the kernel's size when left out. avg counts padding, as PyTorch does */
+    int stride;  /* the kernel's size when left out */
+    int padding; /* counts in an average, as PyTorch does it */
 } torc_pool_options;
 torc_tensor *torc_max_pool2d_op(torc_site at, torc_tensor *x, int kernel, torc_pool_options o);
 torc_tensor *torc_avg_pool2d_op(torc_site at, torc_tensor *x, int kernel, torc_pool_options o);
@@ -457,8 +458,8 @@ void torc_train(torc_module *net); /* dropout and batch norm as in training: how
 void torc_eval(torc_module *net);
 bool torc_is_training(torc_module *net);
 void torc_zero_grad(torc_module *net);
-void torc_summary(torc_site at,
-                  torc_module *net); /* layers, shapes, parameters, bytes, to standard output */
+/* Layers, shapes, parameters, bytes, to standard output. */
+void torc_summary(torc_site at, torc_module *net);
 void torc_module_free(torc_module *net);
 
 /* torc_forward() on this module runs through torc_recompute() from now on: of all that it makes,
@@ -491,8 +492,8 @@ torc_module *torc_batch_norm2d(torc_site at, int64_t channels, torc_norm_options
 torc_module *torc_convert_sync_batch_norm(torc_site at, torc_module *net);
 torc_module *torc_embedding(torc_site at, int64_t count, int64_t width);
 torc_module *torc_dropout(torc_site at, double p);
-torc_module *torc_sequential(torc_site at, int n,
-                             torc_module *const *layers); /* keys "0.weight", "1.bias", ... */
+/* Keys "0.weight", "1.bias", ... */
+torc_module *torc_sequential(torc_site at, int n, torc_module *const *layers);
 
 typedef struct torc_attention_layer_options {
     int _;
@@ -617,8 +618,8 @@ torc_ddp_stats torc_ddp_statistics(torc_site at, torc_module *net);
 /* Do all ranks hold the same parameters and float buffers, to the bit? Every rank must call it; all
  * get the same answer. */
 bool torc_replicas_agree(torc_site at, torc_module *net);
-void torc_ddp_plan(torc_site at,
-                   torc_module *net); /* prints which parameter lives in which bucket */
+/* Prints which parameter lives in which bucket. */
+void torc_ddp_plan(torc_site at, torc_module *net);
 
 /* ---- optimizers ---- */
 
@@ -650,10 +651,10 @@ typedef struct torc_adam_options {
  * is at most this, as torc_clip_grad_norm() would, and nothing waits for a GPU; torc_grad_norm()
  * tells what it was. INFINITY only measures; 0 does neither. Not with in_backward. */
 torc_optimizer *torc_sgd(torc_site at, torc_module *net, torc_sgd_options o);
-torc_optimizer *torc_adam(torc_site at, torc_module *net,
-                          torc_adam_options o); /* Kingma & Ba 2015 */
-torc_optimizer *torc_adamw(torc_site at, torc_module *net,
-                           torc_adam_options o);   /* Loshchilov & Hutter 2019 */
+/* Kingma & Ba 2015. */
+torc_optimizer *torc_adam(torc_site at, torc_module *net, torc_adam_options o);
+/* Loshchilov & Hutter 2019. */
+torc_optimizer *torc_adamw(torc_site at, torc_module *net, torc_adam_options o);
 void torc_step(torc_site at, torc_optimizer *opt); /* updates, then clears the gradients */
 /* Updates made so far, and those that a loss scale skipped: with virtual ranks fewer than calls of
  * torc_step(), which waits for the last micro-shard. */
@@ -735,10 +736,11 @@ torc_dataset *torc_text(torc_site at, const char *path, torc_text_options o);
 torc_status torc_try_text(const char *path, torc_text_options o, torc_dataset **out);
 /* The vocabulary: the distinct characters of the whole file in order of code point. */
 int64_t torc_text_vocabulary(torc_site at, torc_dataset *text);
+/* Returns the count; unknown ones are skipped. */
 int64_t torc_text_encode(torc_site at, torc_dataset *text, const char *utf8, int64_t *ids,
-                         int64_t capacity); /* -> count; unknown ones are skipped */
-const char *torc_text_decode(torc_site at, torc_dataset *text,
-                             int64_t id); /* UTF-8, the dataset's */
+                         int64_t capacity);
+/* UTF-8, the dataset's. */
+const char *torc_text_decode(torc_site at, torc_dataset *text, int64_t id);
 
 /* Arrays of yours, copied: x [N, ...], y [N, ...] or NULL. */
 torc_dataset *torc_arrays(torc_site at, torc_tensor *x, torc_tensor *y);
@@ -777,8 +779,8 @@ torc_loader *torc_loader_new(torc_site at, torc_dataset *data, torc_loader_optio
  * epoch is over. */
 bool torc_loader_next(torc_site at, torc_loader *loader, torc_batch *batch);
 int64_t torc_loader_batches(torc_loader *loader); /* in an epoch */
-void torc_loader_seek(torc_site at, torc_loader *loader,
-                      int64_t position); /* batches since epoch 0 */
+/* Batches since epoch 0. */
+void torc_loader_seek(torc_site at, torc_loader *loader, int64_t position);
 int64_t torc_loader_position(torc_loader *loader);
 void torc_loader_free(torc_loader *loader);
 

@@ -68,8 +68,8 @@ typedef void bind_listener(void *context, const char *line);
  * cuda:N). What the user has not set himself is set: OMP_NUM_THREADS (unless TORC_THREADS is there)
  * and CUDA_DEVICE_ORDER; and where there are several NICs, NCCL_IB_HCA and UCX_NET_DEVICES to the
  * planned one, or, where these do no RDMA, NCCL_SOCKET_IFNAME and Open MPI's btl_tcp_if_include.
- * Failing is no error: `listener` gets one
- * line, as it gets the notices and, where the user asked for it, the plan. */
+ * Failing is no error: `listener` gets one line, as it gets the notices and, where the user asked
+ * for it, the plan. */
 void bind_as_told(bind_listener *listener, void *context);
 
 /* Its parts. The seat is what mpirun and srun tell each process they start; false where they do

@@ -11,10 +11,12 @@
  * Words
  *   allowed  what this process may use already: its cgroup's, its taskset's, Slurm's cores. Others
  *            are not in the tables at all, so that no plan can go beyond them
- *   core     with all its allowed hardware threads; two ranks never share one while there is
- * another node     a NUMA node that has allowed cores path     the PCI bridges above a device, root
- * first, as the kernel writes them: "pci0000:00/0000:00:01.0/". Two devices are the nearer the more
- * of it they share NIC      a network card; if any card of the host speaks RDMA, only those that do
+ *   core     with all its allowed hardware threads; two ranks never share one while there is a
+ *            second
+ *   node     a NUMA node that has allowed cores
+ *   path     the PCI bridges above a device, root first, as the kernel writes them:
+ *            "pci0000:00/0000:00:01.0/". Two devices are the nearer the more of it they share
+ *   NIC      a network card; if any card of the host speaks RDMA, only those that do
  *
  * Cores come from hwloc. Devices come from /sys/bus/pci for this very host and from hwloc for a
  * stored one: both know the same, but hwloc takes 25 ms to ask every card (and needs a plugin that

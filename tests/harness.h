@@ -3,9 +3,10 @@
  * exit status.
  *
  *     TEST(add_broadcasts)                    { CHECK_NEAR(x, 3.0, 1e-6); }
- *     TEST_DIES(lr_is_required, 1, "lr")      { torc_sgd(net); }       exit code, and a piece of
- * what stderr says TEST_RANKS(ring_sums, 4)                { ... }                  the body runs
- * on 4 ranks under mpirun
+ *     TEST_DIES(lr_is_required, 1, "lr")      { torc_sgd(net); }
+ *                                             exit code, and a piece of what stderr says
+ *     TEST_RANKS(ring_sums, 4)                { ... }
+ *                                             the body runs on 4 ranks under mpirun
  *
  * Each case runs in a child process of its own with a deadline of TEST_SECONDS (60 by default): the
  * runner itself never starts a thread, so that a case may do what it likes. `test_x NAME` runs the

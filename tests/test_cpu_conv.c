@@ -101,8 +101,8 @@ static torc_dtype sums_of(types t)
 }
 
 /* way: channels last of x, of g, adding, with a bias. In f32 the error of dw grows like the root of
- * the number of products in it; bf16 operands are exact, a result in bf16 is off by
- * half a unit of its 8 bits. */
+ * the number of products in it; bf16 operands are exact, a result in bf16 is off by half a unit of
+ * its 8 bits. */
 static void check_case(types t, sizes z, int way)
 {
     int64_t rows = places(z.h, z.how), columns = places(z.w, z.how), k = z.how.kernel;

@@ -1,6 +1,6 @@
 /*
- * torc_recompute_layer(): the same bits as without, whatever the layers are; nothing allocated after
- * the first step; replicas of a job.
+ * torc_recompute_layer(): the same bits as without, whatever the layers are; nothing allocated
+ * after the first step; replicas of a job.
  *
  * The reference of most cases is the same network without recomputing.
  */

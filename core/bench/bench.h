@@ -7,7 +7,8 @@
  *   pass       a case's forward, or its backward; each is timed by itself
  *   calls      how often a step of the workload runs the case
  *   floor      the time that the work of a pass takes at least: its flops at the rate of the
- * fastest product, or its bytes at the rate of a copy of as many, whichever is later (floor.c)
+ *              fastest product, or its bytes at the rate of a copy of as many, whichever is later
+ *              (floor.c)
  *   share      floor / time: 100 % is as fast as can be
  *
  *     cases.def --> trial.c: inputs, probe, clock --> seconds, flops, bytes --> report.c: table

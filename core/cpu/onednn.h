@@ -12,8 +12,7 @@
  *
  * oneDNN runs on the one OpenMP team: on one thread when called from inside a parallel region, else
  * on as many as omp_get_max_threads() says. A plan is made for a number of threads, so that is part
- * of the key. Only onednn.c, matmul.c, conv*.c call
- * oneDNN.
+ * of the key. Only onednn.c, matmul*.c and conv*.c call oneDNN.
  */
 #ifndef TORC_CPU_ONEDNN_H
 #define TORC_CPU_ONEDNN_H

@@ -10,8 +10,8 @@
  * request 338). The epilogue applies act before pre is rounded. Where act is applied to pre again,
  * for a backward that did not keep out, the result may be the neighbour of what forward had.
  *
- * How exact its tanh is, and what its ReLU makes of a NaN, is not documented: a
- * result in f32 gets ours, and so does every ReLU.
+ * How exact its tanh is, and what its ReLU makes of a NaN, is not documented: a result in f32 gets
+ * ours, and so does every ReLU.
  */
 #include "core/cuda/blas.h"
 

@@ -1,8 +1,8 @@
 /*
  * conv -- two-dimensional convolution (cross-correlation, as in every framework).
  *
- *     y[n, o, i, j] = bias[o] + sum over c, u, v of x[n, c, i s + u d - p, j s + v d - p] w[o, c,
- * u, v]
+ *     y[n, o, i, j] = bias[o] + sum of x[n, c, i s + u d - p, j s + v d - p] w[o, c, u, v]
+ *                               over c, u, v
  *
  * with stride s, dilation d, padding p; in groups, output channel o reads only the input channels
  * of its group. Results are stored as NHWC behind the shape [N, C, H, W]: the elementwise ops and

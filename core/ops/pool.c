@@ -2,8 +2,9 @@
  * pool -- maxima and means over windows of an image.
  *
  *     max   y = the largest of the window       dx = g at the place of the largest, noted in a byte
- *     avg   y = sum of the window / k^2         dx = g / k^2 over the window (padding counts, as in
- * PyTorch)
+ *     avg   y = sum of the window / k^2         dx = g / k^2 over the window
+ *
+ * Padding counts in a mean, as in PyTorch.
  */
 #include "core/ops/ops.h"
 

@@ -1,11 +1,12 @@
 /*
  * views -- other shapes and strides over the same values.
  *
- *     reshape, flatten, squeeze, unsqueeze    the same elements in the same order      dx = g in
- * x's shape permute, transpose                      dimensions in another order              dx = g
- * with the order undone expand                                  repeats with stride 0 dx = g summed
- * over the repeats slice                                   every step-th of a range dx = 0 but for
- * that range, which is g
+ *     reshape, flatten,      the same elements in the same order     dx = g in x's shape
+ *     squeeze, unsqueeze
+ *     permute, transpose     dimensions in another order             dx = g with the order undone
+ *     expand                 repeats with stride 0                   dx = g summed over the repeats
+ *     slice                  every step-th of a range                dx = 0 but for that range,
+ *                                                                    which is g
  */
 #include "core/ops/ops.h"
 

@@ -3,8 +3,8 @@
  *
  *     backward   [ layer 3 ][ layer 2 ][ layer 1 ]
  *     gradients        w3 ready  w2 ready  w1 ready        alone: when the last contribution is in
- *     buckets               |--- sum ---|  |- sum -|       after torc_ddp(): when their mean has
- * come updates                           w3 w2      w1
+ *     buckets               |--- sum ---|  |- sum -|       after torc_ddp(): when their mean is in
+ *     updates                           w3 w2      w1
  *
  * torc_step() does what is left: parameters that no backward reached, and the count. A mean that is
  * not whole yet (virtual ranks) is taken by nobody, and where the work is divided over ranks the

@@ -3,9 +3,8 @@
  * bias before it, in one pass.
  *
  *     g, kept [M, N]      |--- part 0 ---|      dpre = act'(kept) g of a part, then, while that
- * is
- *                         |--- part 1 ---|      in L2, its column sums, which are added to those of
- *                         |     ...      |      the other parts in order
+ *                         |--- part 1 ---|      is in L2, its column sums, which are added to those
+ *                         |     ...      |      of the other parts in order
  *
  * Parts depend on the shape alone: the same bits on any number of threads.
  */

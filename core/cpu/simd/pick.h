@@ -5,7 +5,8 @@
  *     items   LANES of E: bf16 too is not widened, so that a vector holds twice as many
  *     spots   a cell's number for each item, as wide as the item
  *     fits    for each item, whether a condition holds: a mask register (v4), or as wide as the
- * item key     what items are compared by. Keys of numbers are ordered as these are
+ *             item
+ *     key     what items are compared by. Keys of numbers are ordered as these are
  *
  * Every function exists for f32, f64 and bf16: this file includes itself once for each. `n` is how
  * many of the vector's items are there; what is missing is 0, and not written.

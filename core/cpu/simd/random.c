@@ -7,9 +7,9 @@
  *
  * An element's draw depends on its place alone, so the values are the same on any number of threads
  * and, for uniform and dropout, at any level: the file is compiled without fused multiply-adds,
- * which v2 has not (Makefile). What is made of draws is computed in f64: normal's last bit there may
- * differ between levels (vmath.h), but rounded to f32 the values are the same, except for about one
- * in 10^8.
+ * which v2 has not (Makefile). What is made of draws is computed in f64: normal's last bit there
+ * may differ between levels (vmath.h), but rounded to f32 the values are the same, except for about
+ * one in 10^8.
  */
 #include "core/cpu/simd/block.h"
 #include "core/cpu/simd/number.h"

@@ -8,8 +8,7 @@
  *     a    | . . . . |      a tile: up to TILE_ROWS rows by 2 vectors of c, or twice the rows by
  *     |.|  |  tile   |      one, all in registers while k runs. One element of a, repeated over a
  *     |.|  | . . . . |      vector, is multiplied with a row of b; so a may be read along rows or
- *          +---------+      along columns alike: a product with a transposed left side costs
- * nothing.
+ *          +---------+      along columns alike: a transposed left side costs nothing.
  *
  * b and c are by rows, and n is a multiple of LANES: their rows are padded or happen to fit.
  * For every type of vector.h; of bf16 only transpose() knows, the products are of what is computed
