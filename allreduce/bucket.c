@@ -131,7 +131,7 @@ static void move_gradient(const bucket_plan *p, int i, const team *left)
     char *was = left ? tensor_data(t->grad) : NULL;
     tape_place_gradient(t, p->memory, (int64_t)(p->offset[i] / torc_dtype_size(t->dtype)));
     if (left)
-        comm_window_discard(left->window, was, room_of(t));
+        comm_window_discard(left->window, was, room_of(t), false);
 }
 
 torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *order,
@@ -164,12 +164,13 @@ torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *orde
     return TORC_OK;
 }
 
-size_t bucket_plan_vacate(const bucket_plan *p)
+size_t bucket_plan_vacate(const bucket_plan *p, int buckets)
 {
     if (p->way != BUCKET_IN_TEAM)
         return 0;
-    char *first = bucket_data(p, p->bucket, 0);
-    return comm_window_discard(p->t->window, first, p->tail_at - BUCKET_HEAD);
+    const bucket *last = &p->bucket[buckets - 1];
+    size_t bytes = last->offset + bucket_bytes(last) - p->bucket->offset;
+    return comm_window_discard(p->t->window, bucket_data(p, p->bucket, 0), bytes, true);
 }
 
 void bucket_plan_free(bucket_plan *p)

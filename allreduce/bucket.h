@@ -78,9 +78,10 @@ void bucket_usual_bytes(bucket_way way, size_t *first_bytes, size_t *bytes);
 void bucket_plan_open(bucket_plan *p, int parameters, tensor *const *parameter,
                       const char *const *name);
 void bucket_plan_free(bucket_plan *p);
-/* No gradient holds a value, for this rank or another: the memory that they lie in goes back to the
- * system, and comes again with the next ones. Returns its bytes; 0 where it cannot. */
-size_t bucket_plan_vacate(const bucket_plan *p);
+/* No gradient of the first `buckets` holds a value, for this rank or another: the memory that they
+ * lie in goes back to the system, and comes again with the next ones. Returns its bytes; 0 where it
+ * cannot. */
+size_t bucket_plan_vacate(const bucket_plan *p, int buckets);
 
 /* Where the bucket starts in a buffer of this rank, in the team's memory. */
 void *bucket_data(const bucket_plan *p, const bucket *b, int buffer);

@@ -29,7 +29,7 @@ static tensor *gradient(const reducer *r, int place)
 
 /* ---- a backward begins ---- */
 
-static bool is_cleared(const reducer *r, const bucket *b)
+bool reducer_is_cleared(const reducer *r, const bucket *b)
 {
     bool any = false;
     for (int place = b->first; place < b->end; place++)
@@ -40,7 +40,7 @@ static bool is_cleared(const reducer *r, const bucket *b)
 static void die_if_not_cleared(const reducer *r)
 {
     for (int i = 0; i < r->plan.buckets; i++)
-        if (!is_cleared(r, &r->plan.bucket[i]))
+        if (!reducer_is_cleared(r, &r->plan.bucket[i]))
             die_at(r->at, op_name,
                    "with .shard_optimizer a second backward needs torc_step() or torc_zero_grad() "
                    "before it; TORC_NO_SYNC accumulates");
@@ -52,7 +52,7 @@ static void carry_means(reducer *r)
 {
     for (int i = 0; i < r->plan.buckets; i++) {
         bucket *b = &r->plan.bucket[i];
-        if (is_cleared(r, b))
+        if (reducer_is_cleared(r, b))
             continue;
         reducer_settle(r, b);
         for (int place = b->first; place < b->end; place++)
@@ -78,7 +78,7 @@ static void send_weights(reducer *r)
 
 static void clear_counts(reducer *r)
 {
-    r->fetched = r->launched = r->finished = r->handed = 0;
+    r->fetched = r->launched = r->finished = r->handed = r->vacated = 0;
     r->squares = 0;
     r->hook.squares = NAN;
     memset(r->is_ready, 0, (size_t)r->plan.parameters * sizeof *r->is_ready);
@@ -297,9 +297,9 @@ static void vacate(tape_hook *h)
 {
     reducer *r = of(h);
     for (int i = 0; i < r->plan.buckets; i++)
-        if (!is_cleared(r, &r->plan.bucket[i]))
+        if (!reducer_is_cleared(r, &r->plan.bucket[i]))
             return;
-    h->vacant = bucket_plan_vacate(&r->plan);
+    h->vacant = bucket_plan_vacate(&r->plan, r->plan.buckets);
 }
 
 /* ---- attaching ---- */

@@ -71,6 +71,7 @@ typedef struct reducer {
     int fetched;                /* buckets that come to the host, or were there (staging.h) */
     int launched, finished;     /* buckets */
     int handed;                 /* of those finished, to optimizers that wait for them */
+    int vacated;                /* of those handed, from the first on, used up and without memory */
     double posted[TEAM_ACTIVE]; /* when they were: profile_clock() */
     double waits_since;         /* the same; 0: it does not wait, or nobody wants to know */
     bool weights_done, statistics_sent;
@@ -117,6 +118,8 @@ void reducer_move(reducer *r);
 void reducer_finish(reducer *r);
 /* Buckets that are finished are given to optimizers that wait for them (tape.h: taker). */
 void reducer_hand_over(reducer *r);
+/* All its gradients are 0, for nobody has written to them since they were cleared. */
+bool reducer_is_cleared(const reducer *r, const bucket *b);
 /* Moves one reduction; true: it is over. */
 bool reducer_poll(reducer *r, reduction *one);
 /* Every gradient of the bucket holds its value before it leaves: those of parameters that took no

@@ -139,6 +139,18 @@ void reducer_move(reducer *r)
     }
 }
 
+/* An optimizer has used it up, and those before it. */
+static void vacate_up_to(reducer *r, const bucket *b)
+{
+    if (r->vacated != r->handed || !reducer_is_cleared(r, b))
+        return;
+    r->vacated++;
+    if (!bucket_plan_vacate(&r->plan, r->vacated))
+        return;
+    r->hook.vacant += bucket_bytes(b);
+    storage_make_room(-(int64_t)bucket_bytes(b));
+}
+
 void reducer_hand_over(reducer *r)
 {
     for (; r->handed < r->finished; r->handed++) {
@@ -148,5 +160,7 @@ void reducer_hand_over(reducer *r)
             if (p->taker)
                 p->taker->take(p->taker, p, r->at);
         }
+        if (tape_is_sparing())
+            vacate_up_to(r, b);
     }
 }

@@ -14,6 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define HUGE_PAGE ((uintptr_t)2 << 20)
+#define HUGE_WINDOW (4 * HUGE_PAGE) /* what is less does not pay with one page of it left over */
+
 /* Where a part is to be found; device and inode tell that what was opened is what was meant, for
  * two containers may each have a process of this number. */
 typedef struct place {
@@ -227,9 +230,16 @@ torc_status comm_window_open(comm *c, size_t bytes, const char *name, comm_windo
     return TORC_OK;
 }
 
-size_t comm_window_discard(const comm_window *w, char *from, size_t bytes)
+/* Of memory that is shared the system makes small ones (map()). */
+static uintptr_t page_size(const comm_window *w, bool huge)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    bool has_huge = w->private && w->bytes >= HUGE_WINDOW;
+    return huge && has_huge ? HUGE_PAGE : (uintptr_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t comm_window_discard(const comm_window *w, char *from, size_t bytes, bool again)
+{
+    uintptr_t page = page_size(w, again);
     uintptr_t first = ((uintptr_t)from + page - 1) / page * page;
     uintptr_t end = ((uintptr_t)from + bytes) / page * page;
     /* of shared memory the others have the pages too: it is the file that they must leave */

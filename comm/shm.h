@@ -32,9 +32,10 @@ typedef struct comm_window {
  * error, but a rank that does not come, or asks for another size, is. */
 torc_status comm_window_open(comm *c, size_t bytes, const char *name, comm_window **out);
 /* The whole pages of my part within [from, from + bytes) go back to the system: nobody, on any
- * rank, needs what was there. They read as zeros when they are used again. Returns their bytes; 0
- * where pages are reserved. */
-size_t comm_window_discard(const comm_window *w, char *from, size_t bytes);
+ * rank, needs what was there. They read as zeros when they are used again. Where they are to be
+ * used `again`, huge pages are not split for a part of one. Returns the bytes; 0 where pages are
+ * reserved. */
+size_t comm_window_discard(const comm_window *w, char *from, size_t bytes, bool again);
 /* Unmaps; the others may go on using theirs. */
 void comm_window_close(comm_window *w);
 

@@ -121,7 +121,9 @@ int main(int argc, char **argv)
                    .shard_optimizer = o.shard); /* the single line */
     if (o.load)
         torc_load(net, o.load);
-    torc_optimizer *opt = torc_adamw(net, .lr = (float)o.lr, .beta2 = 0.95f, .weight_decay = 0.1f);
+    bool early = lean && dtype != TORC_F16; /* a loss scale may have to skip the step */
+    torc_optimizer *opt = torc_adamw(net, .lr = (float)o.lr, .beta2 = 0.95f, .weight_decay = 0.1f,
+                                     .in_backward = early);
     torc_loader *loader = torc_loader_new(text, .batch_size = o.batch, .shuffle = true,
                                           .seed = (uint64_t)o.seed, .endless = true);
     long steps = o.steps ? o.steps : o.epochs * torc_loader_batches(loader);

@@ -4,6 +4,7 @@
  */
 #include "core/torc.h"
 
+#include "core/tensor.h"
 #include "tests/harness.h"
 #include "tests/resident.h"
 #include "tests/values.h"
@@ -85,6 +86,42 @@ TEST_RANKS(a_reserved_file_keeps_its_pages, 2)
     torc_step(opt);
     CHECK_INT(resident_bytes(gradient, BYTES), there);
     torc_finalize();
+}
+
+/* Where it was updated in backward, a bucket's goes before the next one's comes. */
+static torc_module *updated_early(bool lean)
+{
+    const call c = {TORC_HERE, "test"};
+    torc_seed(1);
+    torc_module *net = torc_ddp(torc_sequential(torc_linear(WIDE, WIDE), torc_linear(WIDE, WIDE)));
+    torc_optimizer *opt = torc_adamw(net, .lr = 0.1f, .in_backward = true);
+    torc_tensor *x = input(), *weight = torc_parameter_at(net, 0, NULL);
+    for (int i = 0; i < 3; i++) {
+        backward(net, x, lean);
+        const tensor *gradient = tensor_of(&c, weight)->grad;
+        CHECK_INT(resident_bytes(tensor_data(gradient), BYTES) == 0, lean || i == 0);
+        torc_step(opt);
+    }
+    return net;
+}
+
+static void check_updated_early(void)
+{
+    torc_init(NULL, NULL);
+    torc_module *plain = updated_early(false), *lean = updated_early(true);
+    for (int64_t i = 0; i < torc_parameter_count(plain); i++)
+        CHECK(same_bits(torc_parameter_at(plain, i, NULL), torc_parameter_at(lean, i, NULL)));
+    torc_finalize();
+}
+
+TEST(used_up_in_backward_alone)
+{
+    check_updated_early();
+}
+
+TEST_RANKS(used_up_in_backward_on_ranks, 2)
+{
+    check_updated_early();
 }
 
 /* ---- who still needs it ---- */

@@ -94,8 +94,8 @@ static void check_discard(const char *way, bool goes)
     char *mine = w->part[w->me];
     memset(mine, 7, PAGES * PAGE);
     ok(comm_barrier(c, "written"));
-    CHECK_INT(comm_window_discard(w, mine + FIRST, SOME), goes ? SOME - PAGE : 0);
-    CHECK_INT(comm_window_discard(w, mine + PAGE / 2, PAGE), 0); /* no whole page */
+    CHECK_INT(comm_window_discard(w, mine + FIRST, SOME, true), goes ? SOME - PAGE : 0);
+    CHECK_INT(comm_window_discard(w, mine + PAGE / 2, PAGE, false), 0); /* no whole page */
     ok(comm_barrier(c, "discarded"));
     for (int i = 0; i < w->ranks; i++)
         for (int at = 0; w->part[i] && at < PAGES * PAGE; at++)
