@@ -245,8 +245,9 @@ void torc_set_matmul_precision(torc_site at, torc_dtype dtype);
  * attention that is computed again; torc's keeps no T x T matrix, and the large values are those of
  * the products around it.) And on a CPU the gradients of a torc_ddp() network have no memory once
  * they are used up, by torc_step() or, with .in_backward, one bucket after the other: the next ones
- * lie in what values that torc_backward() is through with have given back. The same bits as without. torc_lean(false) is a scope that does nothing, or none within
- * another; torc_backward() and torc_step() stand outside. */
+ * lie in what values that torc_backward() is through with have given back. The same bits as
+ * without. torc_lean(false) is a scope that does nothing, or none within another; torc_backward()
+ * and torc_step() stand outside. */
 torc_scope torc_lean_enter(bool on);
 #define torc_lean(on) TORC_SCOPE(torc_lean_enter(on))
 

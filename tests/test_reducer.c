@@ -30,6 +30,12 @@ static void backward(torc_module *net, torc_tensor *x, bool lean)
     torc_backward(loss);
 }
 
+static void check_same_weights(torc_module *a, torc_module *b)
+{
+    for (int64_t i = 0; i < torc_parameter_count(a); i++)
+        CHECK(same_bits(torc_parameter_at(a, i, NULL), torc_parameter_at(b, i, NULL)));
+}
+
 /* ---- where it is, after a step ---- */
 
 static void check_left(bool lean)
@@ -108,9 +114,7 @@ static torc_module *updated_early(bool lean)
 static void check_updated_early(void)
 {
     torc_init(NULL, NULL);
-    torc_module *plain = updated_early(false), *lean = updated_early(true);
-    for (int64_t i = 0; i < torc_parameter_count(plain); i++)
-        CHECK(same_bits(torc_parameter_at(plain, i, NULL), torc_parameter_at(lean, i, NULL)));
+    check_same_weights(updated_early(false), updated_early(true));
     torc_finalize();
 }
 
@@ -145,9 +149,7 @@ static torc_module *with_two_optimizers(bool lean)
 TEST_RANKS(two_optimizers_on_one_network, 2)
 {
     torc_init(NULL, NULL);
-    torc_module *plain = with_two_optimizers(false), *lean = with_two_optimizers(true);
-    for (int64_t i = 0; i < torc_parameter_count(plain); i++)
-        CHECK(same_bits(torc_parameter_at(plain, i, NULL), torc_parameter_at(lean, i, NULL)));
+    check_same_weights(with_two_optimizers(false), with_two_optimizers(true));
     torc_finalize();
 }
 
