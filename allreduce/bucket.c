@@ -166,7 +166,7 @@ torc_status bucket_plan_lay(bucket_plan *p, comm *c, int leaves, const int *orde
 
 size_t bucket_plan_vacate(const bucket_plan *p, int buckets)
 {
-    if (p->way != BUCKET_IN_TEAM)
+    if (p->way != BUCKET_IN_TEAM || buckets == 0)
         return 0;
     const bucket *last = &p->bucket[buckets - 1];
     size_t bytes = last->offset + bucket_bytes(last) - p->bucket->offset;

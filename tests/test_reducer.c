@@ -166,3 +166,16 @@ TEST(gradients_from_before_stay)
     CHECK(!memcmp(before, after, sizeof before));
     torc_finalize();
 }
+
+/* Nothing to sum, and no first bucket either. */
+TEST(a_frozen_network)
+{
+    torc_init(NULL, NULL);
+    torc_module *net = torc_linear(WIDE, WIDE);
+    for (int64_t i = 0; i < torc_parameter_count(net); i++)
+        torc_set_requires_grad(torc_parameter_at(net, i, NULL), false);
+    net = torc_ddp(net);
+    CHECK_INT(torc_ddp_statistics(net).buckets, 0);
+    CHECK_INT(torc_size(torc_forward(net, input()), 1), WIDE);
+    torc_finalize();
+}
